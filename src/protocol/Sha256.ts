@@ -1,0 +1,82 @@
+/**
+ * SHA-256, computed while bytes pass, and the two digest headers it travels in (RFC 9530).
+ *
+ * @module
+ */
+import { sha256 as portable } from "@noble/hashes/sha2.js"
+import * as Effect from "effect/Effect"
+import * as Encoding from "effect/Encoding"
+import * as Option from "effect/Option"
+import * as ParseResult from "effect/ParseResult"
+import * as Schema from "effect/Schema"
+import * as StructuredHeaders from "structured-headers"
+
+/** A SHA-256 as 64 lower-case hex digits. */
+export const Sha256 = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{64}$/), Schema.brand("Sha256"))
+export type Sha256 = typeof Sha256.Type
+
+/** A running hash. `digest` may be called once, at the end. */
+export interface Hasher {
+  readonly update: (bytes: Uint8Array) => void
+  readonly digest: () => Sha256
+}
+
+interface NodeHash {
+  readonly update: (bytes: Uint8Array) => unknown
+  readonly digest: (encoding: "hex") => string
+}
+
+/** Node's native hash where there is one (asked at run time, so that nothing here imports Node), else portable code. */
+const native = (globalThis as {
+  readonly process?: {
+    readonly getBuiltinModule?: (name: string) => { readonly createHash: (name: string) => NodeHash }
+  }
+}).process?.getBuiltinModule?.("node:crypto")
+
+/** Starts a hash. */
+export const make = (): Hasher => {
+  if (native !== undefined) {
+    const hash = native.createHash("sha256")
+    return { update: (bytes) => void hash.update(bytes), digest: () => hash.digest("hex") as Sha256 }
+  }
+  const hash = portable.create()
+  return { update: (bytes) => void hash.update(bytes), digest: () => Encoding.encodeHex(hash.digest()) as Sha256 }
+}
+
+/** The SHA-256 of some bytes at hand. */
+export const of = (...pieces: ReadonlyArray<Uint8Array>): Sha256 => {
+  const hasher = make()
+  pieces.forEach(hasher.update)
+  return hasher.digest()
+}
+
+/** The SHA-256 of no bytes at all. */
+export const empty: Sha256 = of()
+
+/** `sha-256=:<base64>:`, the value of `Content-Digest` and `Repr-Digest` (RFC 9530, sections 2 and 3). */
+export const toHeader = (sha256: Sha256): string =>
+  StructuredHeaders.serializeDictionary({
+    "sha-256": [Uint8Array.from(Encoding.decodeHex(sha256).pipe(Effect.runSync)).buffer, new Map()]
+  })
+
+const fromHeader = (header: string): Option.Option<Sha256> => {
+  const value = StructuredHeaders.parseDictionary(header).get("sha-256")?.[0]
+  if (value === undefined) return Option.none()
+  if (!(value instanceof ArrayBuffer) || value.byteLength !== 32) throw new TypeError("sha-256 is not 32 bytes")
+  return Option.some(Encoding.encodeHex(new Uint8Array(value)) as Sha256)
+}
+
+/** A digest header as the SHA-256 in it. Other algorithms are passed over (then it is `None`); malformed values fail. */
+export const FromHeader: Schema.Schema<Option.Option<Sha256>, string> = Schema.transformOrFail(
+  Schema.String,
+  Schema.OptionFromSelf(Schema.typeSchema(Sha256)),
+  {
+    strict: true,
+    decode: (header, _, ast) =>
+      ParseResult.try({
+        try: () => fromHeader(header),
+        catch: () => new ParseResult.Type(ast, header, "a digest header looks like sha-256=:<base64 of 32 bytes>:")
+      }),
+    encode: (sha256) => ParseResult.succeed(Option.match(sha256, { onNone: () => "", onSome: toHeader }))
+  }
+)
