@@ -6,14 +6,16 @@
  *
  * @module
  */
+import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
-import type * as Effect from "effect/Effect"
-import type * as Option from "effect/Option"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
-import type * as Stream from "effect/Stream"
-import type { Ranges } from "../protocol/Ranges.ts"
-import type { Sha256 } from "../protocol/Sha256.ts"
+import * as Stream from "effect/Stream"
+import * as Ranges from "../protocol/Ranges.ts"
+import * as Sha256 from "../protocol/Sha256.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
 
 /** A file's number in its buffer; never used again for another one. */
@@ -49,7 +51,8 @@ export interface BufferedFile extends NewFile {
   readonly id: FileId
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256
+  readonly sha256: Sha256.Sha256
+  /** Pieces; 0 for an empty file. */
   readonly chunks: number
   /**
    * Above 0 only for a file that the Python client had half sent: the bytes before this chunk are at the server and
@@ -69,7 +72,7 @@ export interface BufferedFile extends NewFile {
 /** Bytes read back, and their hash. */
 export interface Piece {
   readonly bytes: Uint8Array
-  readonly sha256: Sha256
+  readonly sha256: Sha256.Sha256
 }
 
 /** The buffer itself cannot be used: it cannot be opened, is locked for long, full, damaged, or of a newer program. */
@@ -112,7 +115,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    */
   readonly seal: (
     file: FileId,
-    whole: { readonly size: number; readonly sha256: Sha256 }
+    whole: { readonly size: number; readonly sha256: Sha256.Sha256 }
   ) => Effect.Effect<Option.Option<BufferedFile>, ChunkStoreError>
 
   /** All sealed files, oldest first, read in pages. */
@@ -133,7 +136,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   readonly settle: (file: FileId, from: number, to: number) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
   /** What has been settled since `startDelivery`. */
-  readonly settled: (file: FileId) => Effect.Effect<Ranges, NotBuffered | ChunkStoreError>
+  readonly settled: (file: FileId) => Effect.Effect<Ranges.Ranges, NotBuffered | ChunkStoreError>
 
   /**
    * Makes the file this holder's alone until the scope closes. A holder that died holds nothing: at once where the store
@@ -168,3 +171,136 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /** Drops every sealed file, claimed ones too; files that are just being added stay. */
   readonly clear: Effect.Effect<void, ChunkStoreError>
 }>() {}
+
+interface Held extends Omit<BufferedFile, "settledBytes"> {
+  readonly state: "adding" | "sealed"
+  readonly pieces: Array<Piece & { readonly start: number }>
+  readonly settled: Ranges.Ranges
+}
+
+const toFile = ({ pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
+  ...file,
+  settledBytes: Ranges.total(settled)
+})
+
+const readHeld = ({ id, pieces }: Held, from: number, to: number): Effect.Effect<Piece, PieceDamaged> => {
+  const bytes = new Uint8Array(Math.max(0, to - from))
+  const damaged = (offset: number) =>
+    new PieceDamaged({
+      file: id,
+      offset,
+      message: `The bytes of file ${id} from ${offset} on are not those that were added`
+    })
+  let filled = 0
+  for (const piece of pieces) {
+    const part = piece.bytes.subarray(Math.max(0, from - piece.start), Math.max(0, to - piece.start))
+    if (part.byteLength === 0) continue
+    if (Sha256.of(piece.bytes) !== piece.sha256) return damaged(piece.start)
+    bytes.set(part, filled)
+    filled += part.byteLength
+  }
+  return filled < bytes.byteLength ? damaged(from + filled) : Effect.succeed({ bytes, sha256: Sha256.of(bytes) })
+}
+
+/** Each method looks and changes in one go, without a yield between. */
+const makeMemory = Effect.sync(() => {
+  let lastId = 0
+  const files = new Map<FileId, Held>()
+  const claimed = new Set<FileId>()
+
+  const whenSealed = <A, E>(file: FileId, use: (held: Held) => Effect.Effect<A, E>) =>
+    Effect.suspend((): Effect.Effect<A, E | NotBuffered> => {
+      const held = files.get(file)
+      return held?.state === "sealed"
+        ? use(held)
+        : new NotBuffered({ file, message: `File ${file} is not in the buffer (any more)` })
+    })
+
+  const whenAdding = <A>(file: FileId, use: (held: Held) => Effect.Effect<A>) =>
+    Effect.suspend((): Effect.Effect<A, ChunkStoreError> => {
+      const held = files.get(file)
+      return held?.state === "adding"
+        ? use(held)
+        : new ChunkStoreError({ message: `File ${file} is not being added any more: it was sealed or dropped` })
+    })
+
+  const change = (file: FileId, changes: (held: Held) => Partial<Held>) =>
+    whenSealed(file, (held) => {
+      files.set(file, { ...held, ...changes(held) })
+      return Effect.void
+    })
+
+  const remove = ({ id }: Held) => {
+    files.delete(id)
+    claimed.delete(id)
+  }
+
+  const inState = (state: Held["state"]) => [...files.values()].filter((held) => held.state === state)
+
+  return ChunkStore.of({
+    begin: (file) =>
+      Effect.acquireRelease(
+        Effect.map(Clock.currentTimeMillis, (addedAt) => {
+          const id = FileId.make(++lastId)
+          const nothing = { size: 0, sha256: Sha256.empty, chunks: 0, firstIndex: 0, pieces: [], settled: Ranges.empty }
+          const unsent = { delivery: Option.none(), failure: Option.none() }
+          files.set(id, { ...file, ...nothing, ...unsent, id, addedAt, state: "adding" })
+          return id
+        }),
+        (id) => Effect.sync(() => inState("adding").filter((held) => held.id === id).forEach(remove))
+      ),
+    append: (file, bytes) =>
+      whenAdding(file, (held) => {
+        const { chunkSize, pieces, size } = held
+        if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || size % chunkSize !== 0) {
+          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, where ${chunkSize} were due`)
+        }
+        pieces.push({ bytes: bytes.slice(), sha256: Sha256.of(bytes), start: size })
+        files.set(file, { ...held, size: size + bytes.byteLength, chunks: pieces.length })
+        return Effect.void
+      }),
+    seal: (file, whole) =>
+      whenAdding(file, (held) => {
+        if (held.size !== whole.size) {
+          return Effect.dieMessage(`sealed as ${whole.size} bytes, but ${held.size} were appended`)
+        }
+        const replaced = inState("sealed").filter(({ id, source }) => source === held.source && !claimed.has(id))
+        replaced.forEach(remove)
+        files.set(file, { ...held, state: "sealed", sha256: whole.sha256 })
+        return Effect.succeed(Option.map(Option.fromNullable(replaced.at(-1)), toFile))
+      }),
+    list: Stream.suspend(() => Stream.fromIterable(inState("sealed").map(toFile))),
+    get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
+    read: (file, from, to) => whenSealed(file, (held) => readHeld(held, from, to)),
+    settle: (file, from, to) => change(file, ({ settled }) => ({ settled: Ranges.add(settled, [from, to]) })),
+    settled: (file) => whenSealed(file, ({ settled }) => Effect.succeed(settled)),
+    claim: (file) =>
+      Effect.acquireRelease(
+        whenSealed(file, ({ path }): Effect.Effect<void, AlreadyClaimed> => {
+          if (claimed.has(file)) {
+            return new AlreadyClaimed({ file, message: `This program is sending ${path} already` })
+          }
+          claimed.add(file)
+          return Effect.void
+        }),
+        () => Effect.sync(() => claimed.delete(file))
+      ),
+    startDelivery: (file, to) =>
+      change(file, () => ({
+        delivery: Option.some({ ...to, revision: Option.none(), serverName: Option.none(), sending: Option.none() }),
+        failure: Option.none(),
+        settled: Ranges.empty
+      })),
+    remember: (file, known) =>
+      whenSealed(file, ({ delivery }) =>
+        Option.isNone(delivery)
+          ? Effect.dieMessage("remember before startDelivery")
+          : change(file, () => ({ delivery: Option.some({ ...delivery.value, ...known }) }))),
+    setFailure: (file, failure) => change(file, () => ({ failure })),
+    drop: (file) => Effect.sync(() => inState("sealed").filter(({ id }) => id === file).forEach(remove)),
+    clear: Effect.sync(() => inState("sealed").forEach(remove))
+  })
+})
+
+/** A buffer that is gone with the program. All users of one build of the layer share it. */
+export const layerMemory: Layer.Layer<ChunkStore> = Layer.effect(ChunkStore, makeMemory)

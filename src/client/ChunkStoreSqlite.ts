@@ -1,0 +1,270 @@
+/**
+ * The buffer in one SQLite file: it outlives the program and the machine, and several programs may use it at once.
+ *
+ * @module
+ */
+import type * as Statement from "@effect/sql/Statement"
+import * as Chunk from "effect/Chunk"
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import * as Sha256 from "../protocol/Sha256.ts"
+import * as ChunkStore from "./ChunkStore.ts"
+import type { Database } from "./internal/sqliteDatabase.ts"
+import * as SqliteDatabase from "./internal/sqliteDatabase.ts"
+import * as Owners from "./internal/sqliteOwners.ts"
+import * as Place from "./internal/sqlitePlace.ts"
+import { readRange } from "./internal/sqliteRead.ts"
+import * as Rows from "./internal/sqliteRows.ts"
+import * as SqliteSchema from "./internal/sqliteSchema.ts"
+import * as Space from "./internal/sqliteSpace.ts"
+
+const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
+
+/** Where the Python client keeps the buffer of this name, and so do we: `~/.indexcp/<dbName>.db`. */
+export const defaultFile = (dbName: string): string => Path.join(ownFolder(), `${dbName}.db`)
+
+const pageRows = 100
+
+const make = Effect.fnUntraced(function*(database: Database) {
+  const { read, sql, write } = database
+  const owners = yield* Owners.make(database)
+  const space = Space.make(database)
+  const columns = sql.literal(Rows.columns)
+
+  yield* owners.sweep
+  yield* space.reclaimIfNeeded
+
+  const notBuffered = (file: ChunkStore.FileId) =>
+    new ChunkStore.NotBuffered({ file, message: `File ${file} is not in the buffer (any more)` })
+
+  const gone = (file: ChunkStore.FileId) =>
+    new ChunkStore.ChunkStoreError({
+      message: `File ${file} is not being added any more: it was sealed or dropped, or its adder had stood still for ` +
+        "over a minute and was taken for dead. Add it again"
+    })
+
+  /** The row of a sealed file, from within a `read` or `write`. */
+  const sealed = Effect.fnUntraced(function*(file: ChunkStore.FileId) {
+    const [row] = yield* Effect.flatMap(
+      sql`SELECT ${columns} FROM files WHERE id = ${file} AND state = 'sealed'`,
+      Rows.decodeFiles
+    )
+    return row ?? (yield* notBuffered(file))
+  })
+
+  const update = (file: ChunkStore.FileId, changes: Record<string, string | number | null>) =>
+    sql`UPDATE files SET ${sql.update(changes)} WHERE id = ${file}`
+
+  const begin = Effect.fn("ChunkStore.begin")(function*(file: ChunkStore.NewFile) {
+    const me = yield* owners.me
+    const hold = yield* owners.hold
+    const mine = sql`owner = ${me} AND hold = ${hold} AND state = 'adding'`
+    yield* Effect.addFinalizer(() =>
+      write(Effect.flatMap(sql`UPDATE files SET state = 'dropping' WHERE ${mine} RETURNING id`, Rows.decodeIds)).pipe(
+        Effect.flatMap((abandoned) => abandoned.length > 0 ? space.reclaim : Effect.void),
+        Effect.ignoreLogged
+      )
+    )
+    const now = yield* Clock.currentTimeMillis
+    const [row] = yield* write(Effect.zipRight(
+      owners.beat(me),
+      Effect.flatMap(
+        sql`INSERT INTO files (state, owner, hold, path, source, name, chunk_size, added_at) VALUES
+          ('adding', ${me}, ${hold}, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${now}) RETURNING id`,
+        Rows.decodeIds
+      )
+    ))
+    return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
+  })
+
+  const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array) {
+    const me = yield* owners.me
+    const sha256 = Sha256.of(bytes)
+    yield* write(Effect.gen(function*() {
+      // Looked at first: the transaction holds the write lock already.
+      const [row] = yield* Effect.flatMap(
+        sql`SELECT size AS start, chunk_size AS stop FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`,
+        Rows.decodeRanges
+      )
+      if (row === undefined) return yield* gone(file)
+      const { start, stop: chunkSize } = row
+      if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || start % chunkSize !== 0) {
+        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, where ${chunkSize} were due`)
+      }
+      yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
+        VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
+      yield* sql`UPDATE files SET size = size + ${bytes.byteLength}, chunks = chunks + 1 WHERE id = ${file}`
+    }))
+    yield* SqliteDatabase.breathe
+  })
+
+  const replace = Effect.fnUntraced(function*(file: ChunkStore.FileId, source: string) {
+    const same = yield* Effect.flatMap(
+      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND id <> ${file} ORDER BY id DESC`,
+      Rows.decodeFiles
+    )
+    const free = yield* Effect.filter(same, ({ owner }) => Effect.negate(owners.isHeld(owner)))
+    yield* Effect.forEach(free, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
+      discard: true
+    })
+    return Option.map(Option.fromNullable(free[0]), Rows.toFile)
+  })
+
+  const seal = Effect.fn("ChunkStore.seal")(function*(
+    file: ChunkStore.FileId,
+    whole: { readonly size: number; readonly sha256: Sha256.Sha256 }
+  ) {
+    const me = yield* owners.me
+    const replaced = yield* write(Effect.gen(function*() {
+      const added = yield* sql`SELECT size FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`
+      if (added.length === 0) return yield* gone(file)
+      if (added[0]?.["size"] !== whole.size) {
+        return yield* Effect.dieMessage(
+          `sealed as ${whole.size} bytes, but ${String(added[0]?.["size"])} were appended`
+        )
+      }
+      yield* update(file, { state: "sealed", owner: null, hold: null, sha256: whole.sha256 })
+      return yield* replace(file, (yield* sealed(file)).source)
+    })).pipe(Effect.catchTag("NotBuffered", Effect.die))
+    // The file is safe: whatever hinders the clearing away of the old one is left to the next start.
+    if (Option.isSome(replaced)) yield* Effect.ignoreLogged(space.reclaim)
+    return replaced
+  })
+
+  const list = Stream.paginateChunkEffect(-1, (after) =>
+    Effect.map(
+      read(Effect.flatMap(
+        sql`SELECT ${columns} FROM files WHERE state = 'sealed' AND id > ${after} ORDER BY id LIMIT ${pageRows}`,
+        Rows.decodeFiles
+      )),
+      (rows) =>
+        [
+          Chunk.unsafeFromArray(rows.map(Rows.toFile)),
+          Option.map(Option.liftPredicate(rows, ({ length }) => length === pageRows), () => rows.at(-1)!.id)
+        ] as const
+    ))
+
+  const settle = Effect.fnUntraced(function*(file: ChunkStore.FileId, from: number, to: number) {
+    yield* write(Effect.gen(function*() {
+      yield* sealed(file)
+      if (from >= to) return
+      const touching = yield* Effect.flatMap(
+        sql`DELETE FROM settled WHERE file = ${file} AND start <= ${to} AND stop >= ${from} RETURNING start, stop`,
+        Rows.decodeRanges
+      )
+      const start = Math.min(from, ...touching.map((range) => range.start))
+      const stop = Math.max(to, ...touching.map((range) => range.stop))
+      const before = touching.reduce((sum, range) => sum + range.stop - range.start, 0)
+      yield* sql`INSERT INTO settled (file, start, stop) VALUES (${file}, ${start}, ${stop})`
+      yield* sql`UPDATE files SET settled_bytes = settled_bytes + ${stop - start - before} WHERE id = ${file}`
+    }))
+  })
+
+  const settled = (file: ChunkStore.FileId) =>
+    read(Effect.zipRight(
+      sealed(file),
+      Effect.flatMap(sql`SELECT start, stop FROM settled WHERE file = ${file} ORDER BY start`, Rows.decodeRanges)
+    )).pipe(Effect.map((rows) => rows.map(({ start, stop }) => [start, stop] as const)))
+
+  const claim = Effect.fn("ChunkStore.claim")(function*(file: ChunkStore.FileId) {
+    const me = yield* owners.me
+    const hold = yield* owners.hold
+    yield* Effect.addFinalizer(() =>
+      Effect.ignoreLogged(
+        write(sql`UPDATE files SET owner = NULL, hold = NULL WHERE id = ${file} AND owner = ${me} AND hold = ${hold}`)
+      )
+    )
+    yield* write(Effect.gen(function*() {
+      const { owner, path } = yield* sealed(file)
+      yield* owners.beat(me)
+      if (yield* owners.isHeld(owner)) {
+        const who = owner === me ? "This program" : "Another program"
+        return yield* new ChunkStore.AlreadyClaimed({ file, message: `${who} is sending ${path} already` })
+      }
+      yield* update(file, { owner: me, hold })
+    }))
+  })
+
+  const startDelivery = (
+    file: ChunkStore.FileId,
+    to: { readonly endpoint: string; readonly uploadId: string }
+  ) =>
+    write(Effect.gen(function*() {
+      yield* sealed(file)
+      yield* sql`DELETE FROM settled WHERE file = ${file}`
+      yield* update(file, {
+        endpoint: to.endpoint,
+        upload_id: to.uploadId,
+        revision: null,
+        server_name: null,
+        sending: null,
+        failure: null,
+        settled_bytes: 0
+      })
+    }))
+
+  const remember = (
+    file: ChunkStore.FileId,
+    known: Partial<Pick<ChunkStore.Delivery, "revision" | "serverName" | "sending">>
+  ) =>
+    write(Effect.gen(function*() {
+      const { endpoint } = yield* sealed(file)
+      if (endpoint === null) return yield* Effect.dieMessage("remember before startDelivery")
+      const changes = {
+        ...known.revision && { revision: Option.getOrNull(known.revision) },
+        ...known.serverName && { server_name: Option.getOrNull(known.serverName) },
+        ...known.sending && { sending: Option.getOrNull(known.sending) }
+      }
+      if (Object.keys(changes).length > 0) yield* update(file, changes)
+    }))
+
+  const dropSealed = (which: Statement.Fragment) =>
+    Effect.zipRight(
+      write(sql`UPDATE files SET state = 'dropping', owner = NULL, hold = NULL WHERE state = 'sealed' AND ${which}`),
+      space.reclaim
+    )
+
+  return ChunkStore.ChunkStore.of({
+    begin,
+    append,
+    seal,
+    list,
+    get: (file) => Effect.map(read(sealed(file)), Rows.toFile),
+    read: (file, from, to) => readRange(database, read(sealed(file)), file, from, to),
+    settle,
+    settled,
+    claim,
+    startDelivery,
+    remember,
+    setFailure: (file, reason) =>
+      write(Effect.zipRight(sealed(file), update(file, { failure: Option.getOrNull(reason) }))),
+    drop: (file) => dropSealed(sql`id = ${file}`),
+    clear: dropSealed(sql`1`)
+  })
+})
+
+/**
+ * The buffer in `file`, made with its folder when it is not there, for the user's eyes only. What the Python client left
+ * in that file is taken over. A damaged, newer or foreign file fails with `ChunkStoreError` and stays as it is.
+ *
+ * @example
+ * program.pipe(Effect.provide(ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile("indexcp") })))
+ */
+export const layer = (
+  options: { readonly file: string }
+): Layer.Layer<ChunkStore.ChunkStore, ChunkStore.ChunkStoreError> =>
+  Layer.scoped(
+    ChunkStore.ChunkStore,
+    Effect.gen(function*() {
+      yield* Place.prepare(options.file, ownFolder())
+      yield* Place.inspect(options.file)
+      const database = yield* SqliteDatabase.open(options.file)
+      yield* SqliteSchema.setUp(database)
+      return yield* make(database)
+    })
+  )

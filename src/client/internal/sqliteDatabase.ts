@@ -1,0 +1,137 @@
+/**
+ * One SQLite connection whose failures are `ChunkStoreError`s: exclusive use, immediate transactions, and patience with
+ * other processes that never freezes the event loop.
+ *
+ * @module
+ */
+import * as Reactivity from "@effect/experimental/Reactivity"
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import * as SqlClient from "@effect/sql/SqlClient"
+import type * as SqlConnection from "@effect/sql/SqlConnection"
+import { SqlError } from "@effect/sql/SqlError"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as ParseResult from "effect/ParseResult"
+import * as Schedule from "effect/Schedule"
+import type * as Scope from "effect/Scope"
+import { ChunkStoreError } from "../ChunkStore.ts"
+import { refusals } from "./sqlitePlace.ts"
+
+/** At most so many bytes of blobs are written, freed or moved in one transaction. */
+export const stepBytes = 16 * 1024 * 1024
+
+type Stored<E> = Exclude<E, SqlError | ParseResult.ParseError> | ChunkStoreError
+
+export interface Database {
+  readonly file: string
+  readonly sql: SqlClient.SqlClient
+  /** Runs statements that see only what was committed; repeated while another process keeps the database locked. */
+  readonly read: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
+  /** The same in one transaction that is durable when it returns. It holds the write lock from its beginning. */
+  readonly write: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
+  /** A `write` that keeps readers out too, so that nothing can refuse its commit. */
+  readonly writeAlone: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
+}
+
+/** Lets timers and I/O run: statements are synchronous, and fibers that only yield to each other starve those. */
+export const breathe: Effect.Effect<void> = Effect.async((resume) => {
+  const immediate = setImmediate(() => resume(Effect.void))
+  return Effect.sync(() => clearImmediate(immediate))
+})
+
+const codeOf = (error: unknown): string => {
+  const cause = error instanceof SqlError ? error.cause : error
+  return typeof cause === "object" && cause !== null && "code" in cause ? String(cause.code) : ""
+}
+
+const isBusy = (error: unknown): boolean => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error))
+
+const explain = (file: string, code: string): string => {
+  if (/^SQLITE_(BUSY|LOCKED)/.test(code)) {
+    return `The buffer ${file} has been locked by another program for 30 seconds. Wait for it to end, then try again`
+  }
+  if (code.startsWith("SQLITE_FULL")) return `The disk that holds the buffer ${file} is full. Make room, then try again`
+  if (/^SQLITE_(CORRUPT|NOTADB)/.test(code)) return refusals.damaged(file)
+  if (/^SQLITE_(READONLY|CANTOPEN|PERM|AUTH)/.test(code)) {
+    return `The buffer ${file} cannot be opened for writing. Check that the file and its folder are yours and writable`
+  }
+  if (code.startsWith("SQLITE_IOERR")) return `The disk failed while the buffer ${file} was in use`
+  return `The buffer ${file} failed in a way that was not foreseen`
+}
+
+const storeError = (file: string, error: unknown): ChunkStoreError =>
+  new ChunkStoreError({
+    message: ParseResult.isParseError(error)
+      ? `The buffer ${file} holds a record that makes no sense; it was damaged or changed by another program`
+      : explain(file, codeOf(error)),
+    cause: error
+  })
+
+/** About 30 seconds; each attempt waits 100 ms inside SQLite besides. */
+const patience = Schedule.exponential("10 millis").pipe(
+  Schedule.union(Schedule.spaced("1 second")),
+  Schedule.jittered,
+  Schedule.upTo("30 seconds")
+)
+
+/**
+ * Loads the schema, past the driver's cache of prepared statements: that keeps failures too, so that a statement first
+ * prepared while another process had locked the database would be "locked" for ever.
+ */
+const loadSchema = (connection: SqlConnection.Connection): Effect.Effect<unknown, SqlError> =>
+  Effect.suspend(() => connection.executeUnprepared("SELECT 1 FROM sqlite_schema LIMIT 1", [], undefined)).pipe(
+    Effect.catchAllDefect((cause) => new SqlError({ cause, message: "Failed to read the schema" }))
+  )
+
+const transaction = <A, E, R>(
+  connection: SqlConnection.Connection,
+  begin: string,
+  statements: Effect.Effect<A, E, R>
+): Effect.Effect<A, E | SqlError, R> => {
+  const rollback = Effect.ignore(connection.execute("ROLLBACK", [], undefined))
+  return Effect.uninterruptibleMask((restore) =>
+    connection.execute(begin, [], undefined).pipe(
+      Effect.zipRight(Effect.exit(restore(statements))),
+      Effect.tap((exit) =>
+        Exit.isSuccess(exit)
+          ? Effect.tapError(connection.execute("COMMIT", [], undefined), () => rollback)
+          : rollback
+      ),
+      Effect.flatten
+    )
+  )
+}
+
+/** Opens the file. What stands in it has to be checked and set up by the caller. */
+export const open = Effect.fnUntraced(
+  function*(file: string): Effect.fn.Return<Database, ChunkStoreError, Scope.Scope> {
+    const sql = yield* SqliteClient.make({ filename: file, disableWAL: true }).pipe(
+      Effect.provideServiceEffect(Reactivity.Reactivity, Reactivity.make),
+      // A file that cannot be opened is thrown by the driver inside the client.
+      Effect.catchAllDefect((cause) => Effect.fail(storeError(file, cause)))
+    )
+    const use =
+      (begin?: "BEGIN IMMEDIATE" | "BEGIN EXCLUSIVE") =>
+      <A, E, R>(statements: Effect.Effect<A, E, R>): Effect.Effect<A, Stored<E>, R> =>
+        Effect.flatMap(sql.reserve, (connection) => {
+          const bound = Effect.provideService(statements, SqlClient.TransactionConnection, [connection, 0])
+          const ready = Effect.zipRight(loadSchema(connection), bound)
+          return begin === undefined ? ready : transaction(connection, begin, ready)
+        }).pipe(
+          Effect.scoped,
+          Effect.retry({ schedule: patience, while: isBusy }),
+          Effect.mapError((error) =>
+            error instanceof SqlError || ParseResult.isParseError(error)
+              ? storeError(file, error)
+              : error as Exclude<E, SqlError | ParseResult.ParseError>
+          ),
+          Effect.withTracerEnabled(false)
+        ) as Effect.Effect<A, Stored<E>, R>
+
+    const read = use()
+    yield* read(
+      Effect.all([sql`PRAGMA busy_timeout = 100`, sql`PRAGMA foreign_keys = ON`, sql`PRAGMA synchronous = FULL`])
+    )
+    return { file, sql, read, write: use("BEGIN IMMEDIATE"), writeAlone: use("BEGIN EXCLUSIVE") }
+  }
+)

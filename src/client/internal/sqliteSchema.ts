@@ -1,0 +1,158 @@
+/**
+ * The tables of the buffer, and how a file becomes one: empty, ours, or left by the Python client.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Schema from "effect/Schema"
+import { ChunkStoreError } from "../ChunkStore.ts"
+import * as LegacyBuffer from "./legacyBuffer.ts"
+import type { Database } from "./sqliteDatabase.ts"
+import { stepBytes } from "./sqliteDatabase.ts"
+import * as Place from "./sqlitePlace.ts"
+
+/** Large pages write blobs twice as fast as the 4 KiB default. */
+const pageSize = 65536
+
+/**
+ * `owners` are the running programs that add or send files, `files.owner` with `hold` is what they have in hand.
+ * `pieces.encoding` is 0 for plain bytes; `data` stands last, so that reading the other columns never reads blobs.
+ */
+const tables = [
+  `CREATE TABLE owners (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    host TEXT NOT NULL,
+    pid INTEGER NOT NULL,
+    beat_at INTEGER NOT NULL
+  ) STRICT`,
+  `CREATE TABLE files (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state TEXT NOT NULL CHECK (state IN ('adding', 'sealed', 'dropping')),
+    owner INTEGER,
+    hold INTEGER,
+    path TEXT NOT NULL,
+    source TEXT NOT NULL,
+    name TEXT NOT NULL,
+    chunk_size INTEGER NOT NULL,
+    size INTEGER NOT NULL DEFAULT 0,
+    sha256 TEXT,
+    chunks INTEGER NOT NULL DEFAULT 0,
+    first_index INTEGER NOT NULL DEFAULT 0,
+    added_at INTEGER NOT NULL,
+    settled_bytes INTEGER NOT NULL DEFAULT 0,
+    endpoint TEXT,
+    upload_id TEXT,
+    revision INTEGER,
+    server_name TEXT,
+    sending INTEGER,
+    failure TEXT
+  ) STRICT`,
+  `CREATE INDEX files_by_state ON files (state, id)`,
+  `CREATE INDEX files_by_source ON files (source)`,
+  `CREATE INDEX files_by_owner ON files (owner) WHERE owner IS NOT NULL`,
+  `CREATE TABLE pieces (
+    id INTEGER PRIMARY KEY,
+    file INTEGER NOT NULL REFERENCES files (id),
+    start INTEGER NOT NULL,
+    length INTEGER NOT NULL CHECK (length > 0),
+    sha256 TEXT NOT NULL,
+    encoding INTEGER NOT NULL DEFAULT 0,
+    data BLOB NOT NULL,
+    UNIQUE (file, start)
+  ) STRICT`,
+  `CREATE TABLE settled (
+    file INTEGER NOT NULL REFERENCES files (id),
+    start INTEGER NOT NULL,
+    stop INTEGER NOT NULL,
+    PRIMARY KEY (file, start)
+  ) STRICT, WITHOUT ROWID`
+]
+
+const decodeTables = Schema.decodeUnknown(Schema.Array(Schema.Struct({ name: Schema.String, columns: Schema.String })))
+const decodeMarks = Schema.decodeUnknown(
+  Schema.Tuple(
+    Schema.Struct({ owner: Schema.Number, version: Schema.Number, page: Schema.Number, vacuum: Schema.Number })
+  )
+)
+
+const marks = ({ sql }: Database) =>
+  Effect.map(
+    Effect.flatMap(
+      sql`SELECT application_id AS owner, user_version AS version, page_size AS page, auto_vacuum AS vacuum
+        FROM pragma_application_id, pragma_user_version, pragma_page_size, pragma_auto_vacuum`,
+      decodeMarks
+    ),
+    ([row]) => row
+  )
+
+/** What the database is, from within a `read` or `write`. */
+const survey = Effect.fnUntraced(function*(database: Database) {
+  const { owner, version } = yield* marks(database)
+  const found = yield* Effect.flatMap(
+    database.sql`SELECT name, (SELECT group_concat(name) FROM pragma_table_info(sqlite_schema.name)) AS columns
+      FROM sqlite_schema WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'`,
+    decodeTables
+  )
+  const hasLegacy = found.some(({ columns, name }) => name === "chunks" && columns === LegacyBuffer.columns)
+  const refuse = (reason: keyof typeof Place.refusals) =>
+    Effect.fail(new ChunkStoreError({ message: Place.refusals[reason](database.file) }))
+  if (owner === Place.applicationId) {
+    return version > Place.version ? yield* refuse("newer") : { isOurs: true, hasLegacy }
+  }
+  const isEmpty = owner === 0 && version === 0 && found.length === (hasLegacy ? 1 : 0)
+  return isEmpty ? { isOurs: false, hasLegacy } : yield* refuse("foreign")
+})
+
+const create = Effect.fnUntraced(function*({ sql }: Database) {
+  yield* Effect.forEach(tables, (table) => sql.unsafe(table), { discard: true })
+  yield* sql.unsafe(`PRAGMA application_id = ${Place.applicationId}`)
+  yield* sql.unsafe(`PRAGMA user_version = ${Place.version}`)
+})
+
+/** Both take effect in an empty database, or at the next VACUUM outside WAL. */
+const layout = ({ sql }: Database) =>
+  Effect.all([sql.unsafe(`PRAGMA page_size = ${pageSize}`), sql.unsafe("PRAGMA auto_vacuum = INCREMENTAL")])
+
+/**
+ * Rewrites what the Python client left in small pages. SQLite does that atomically; cut off, it is done at the next start.
+ * Without room for it the buffer works all the same, but its file does not shrink.
+ */
+const repack = Effect.fnUntraced(function*(database: Database) {
+  const { read, sql } = database
+  const isPacked = Effect.map(marks(database), ({ page, vacuum }) => page === pageSize && vacuum === 2)
+  if (yield* read(isPacked)) return
+  yield* Effect.logInfo("Repacking the buffer")
+  yield* read(
+    Effect.gen(function*() {
+      if (yield* isPacked) return
+      yield* sql`PRAGMA journal_mode = DELETE`
+      yield* layout(database)
+      yield* sql`VACUUM`
+    })
+  ).pipe(Effect.catchAll((error) => Effect.logWarning("The buffer could not be repacked", error.message)))
+})
+
+/** Makes the opened file a buffer of this version, or fails and leaves it as it was. */
+export const setUp = Effect.fnUntraced(function*(database: Database) {
+  const { read, sql, writeAlone } = database
+  const first = yield* read(survey(database))
+  if (!first.isOurs || first.hasLegacy) {
+    if (first.hasLegacy) yield* Place.closeToOthers(database.file)
+    else yield* read(layout(database))
+    yield* writeAlone(
+      Effect.gen(function*() {
+        // Another process may have done it since.
+        const now = yield* survey(database)
+        if (!now.isOurs) yield* create(database)
+        if (now.hasLegacy) yield* LegacyBuffer.takeOver(database)
+      })
+    )
+  }
+  yield* repack(database)
+  yield* read(sql`PRAGMA journal_mode = WAL`)
+  const { page } = yield* read(marks(database))
+  yield* read(sql.unsafe(`PRAGMA wal_autocheckpoint = ${Math.ceil(stepBytes / page)}`))
+  yield* read(sql.unsafe(`PRAGMA journal_size_limit = ${stepBytes}`))
+  // Said again now that the pages are large: the default was counted in pages of 4 KiB, which makes it 250 MiB.
+  yield* read(sql.unsafe(`PRAGMA cache_size = ${-stepBytes / 1024}`))
+})

@@ -1,0 +1,154 @@
+/**
+ * The protocol over HTTP: requests to {@link Receiver}, its errors to statuses. Knows no Node: it runs wherever an
+ * `HttpApp` does, and can be mounted in another one.
+ *
+ * @module
+ */
+import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
+import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import * as Stream from "effect/Stream"
+import * as Api from "../protocol/Api.ts"
+import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
+import {
+  Malformed,
+  type ProtocolError,
+  retryAfter,
+  ServerFailure,
+  toBody,
+  UnsupportedEncoding
+} from "../protocol/ProtocolError.ts"
+import { UploadId } from "../protocol/UploadId.ts"
+import { Authenticator } from "./Authenticator.ts"
+import type { Body } from "./Body.ts"
+import { Receiver } from "./Receiver.ts"
+
+/** Seconds a client waits before it asks again about an upload that is being finished. */
+const finishingRetry = 1
+
+const notFound = HttpServerResponse.text("Not Found", { status: 404 })
+
+const answer = (error: ProtocolError) => {
+  const seconds = retryAfter(error)
+  return HttpServerResponse.unsafeJson(toBody(error), {
+    status: error.status,
+    headers: {
+      ...(seconds === undefined ? {} : { "retry-after": String(seconds) }),
+      ...(error._tag === "Unauthorized" ? { "www-authenticate": "Bearer" } : {})
+    }
+  })
+}
+
+/** Header names and values as they came, where the platform keeps them (Node joins or drops repeated ones). */
+const headersOf = (request: HttpServerRequest.HttpServerRequest) => {
+  const raw = (request.source as { readonly rawHeaders?: ReadonlyArray<string> }).rawHeaders
+  return ChunkHeaders.fromRaw(raw ?? Object.entries(request.headers).flat())
+}
+
+/** The request's own iterator of pieces where it has one: nothing stands between the socket and the hash. */
+const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body => ({
+  length,
+  pieces: Symbol.asyncIterator in (request.source as object)
+    ? request.source as AsyncIterable<Uint8Array>
+    : Stream.toAsyncIterable(request.stream)
+})
+
+const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
+const decodeId = Schema.decodeOption(UploadId)
+
+const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Option.Option<number>, Malformed> => {
+  const said = headers["content-length"]
+  if (said === undefined) {
+    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3)
+    return Effect.succeed(headers["transfer-encoding"] === undefined ? Option.some(0) : Option.none())
+  }
+  const length = decodeLength(said)
+  return Option.isNone(length)
+    ? Effect.fail(new Malformed({ message: "Header content-length: not a whole number" }))
+    : Effect.succeed(length)
+}
+
+const make = (path: string) =>
+  Effect.gen(function*() {
+    const authenticator = yield* Authenticator
+    const receiver = yield* Receiver
+    const openApi = HttpServerResponse.unsafeJson(Api.openApi())
+    const health = HttpServerResponse.unsafeJson({ status: "ok" })
+
+    const authenticate = (request: HttpServerRequest.HttpServerRequest) =>
+      authenticator.authenticate(Option.fromNullable(request.headers["authorization"]))
+
+    const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
+      const principal = yield* authenticate(request)
+      const headers = yield* headersOf(request)
+      const decoded = yield* ChunkHeaders.decode(headers)
+      const encoding = headers["content-encoding"]
+      if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
+        return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
+      }
+      const { authorization: _, ...shown } = headers
+      const { finishing, receipt } = yield* receiver.receive({
+        principal,
+        chunk: decoded,
+        body: bodyOf(request, yield* lengthOf(headers)),
+        request: {
+          headers: shown,
+          method: request.method,
+          url: request.url,
+          remoteAddress: Option.getOrElse(request.remoteAddress, () => ""),
+          keyName: principal.name
+        }
+      })
+      return HttpServerResponse.unsafeJson(
+        receipt,
+        finishing ? { headers: { "retry-after": String(finishingRetry) } } : {}
+      )
+    })
+
+    const state = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
+      const state = yield* receiver.state(yield* authenticate(request), id)
+      return HttpServerResponse.unsafeJson(
+        state,
+        state.state === "finishing" ? { headers: { "retry-after": String(finishingRetry) } } : {}
+      )
+    })
+
+    const abort = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
+      yield* receiver.abort(yield* authenticate(request), id)
+      return HttpServerResponse.empty({ status: 204 })
+    })
+
+    const route = (request: HttpServerRequest.HttpServerRequest) => {
+      const at = request.url.split("?", 1)[0]!
+      const id = at.startsWith(`${path}/`) ? decodeId(at.slice(path.length + 1)) : Option.none<UploadId>()
+      if (request.method === "POST" && at === path) return chunk(request)
+      if (request.method === "GET" && Option.isSome(id)) return state(request, id.value)
+      if (request.method === "DELETE" && Option.isSome(id)) return abort(request, id.value)
+      if (request.method === "GET" && at === "/health") return Effect.succeed(health)
+      if (request.method === "GET" && at === "/openapi.json") return Effect.succeed(openApi)
+      return Effect.succeed(notFound)
+    }
+
+    return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+      // a server runs its app uninterruptibly, but a request whose client is gone should end
+      Effect.interruptible(route(request)).pipe(
+        Effect.tapErrorTag("ServerFailure", (error) => Effect.logError(error.message, error.cause)),
+        // nobody is left to read this answer; what it says does not matter
+        Effect.catchTag("BodyCut", ({ message }) => new Malformed({ message })),
+        Effect.catchAll((error) => Effect.succeed(answer(error))),
+        Effect.catchAllDefect((defect) =>
+          Effect.as(
+            Effect.logError("Unexpected failure", defect),
+            answer(new ServerFailure({ message: "The server failed; nothing of this request was kept" }))
+          )
+        )
+      ))
+  })
+
+/** The protocol at `path` (default `/upload`), with `/health` and `/openapi.json` beside it. Never fails. */
+export const app = (
+  options: { readonly path?: string } = {}
+): Effect.Effect<HttpApp.Default, never, Authenticator | Receiver> => make(options.path ?? "/upload")

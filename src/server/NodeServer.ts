@@ -1,0 +1,108 @@
+/**
+ * The Node HTTP server under the HTTP app: listening, time-outs, refused bodies, draining shutdown.
+ *
+ * @module
+ */
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Http from "node:http"
+
+export interface ListenOptions {
+  /** Default 127.0.0.1. */
+  readonly host: string
+  /** 0 for any free one. Default 3000. */
+  readonly port: number
+  /** How long requests in flight may take to end at shutdown. Default 10 seconds. */
+  readonly drainTimeout: Duration.DurationInput
+}
+
+export const defaults: ListenOptions = { host: "127.0.0.1", port: 3000, drainTimeout: "10 seconds" }
+
+/** The server cannot listen. */
+export class CannotListen extends Schema.TaggedError<CannotListen>("indexedcp/CannotListen")("CannotListen", {
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
+}) {}
+
+/** Bytes and milliseconds for which the rest of a refused body is read and thrown away. */
+const linger = { bytes: 8 * 1024 * 1024, millis: 5000 }
+
+/**
+ * A client that is still sending when its answer goes out would see a reset instead of the answer: what it sends is
+ * drained for a while, then the connection is closed (PROTOCOL.md, "Refused requests").
+ */
+const drainRefused = (request: Http.IncomingMessage, response: Http.ServerResponse): void => {
+  response.once("finish", () => {
+    if (request.complete) return
+    const { socket } = request
+    const timer = setTimeout(() => socket.destroy(), linger.millis)
+    let left = linger.bytes
+    socket.once("close", () => clearTimeout(timer))
+    request.removeAllListeners("readable")
+    request.on("data", (bytes: Uint8Array) => {
+      left -= bytes.length
+      if (left < 0) socket.destroy()
+    })
+    request.once("end", () => socket.end())
+    request.resume()
+  })
+}
+
+const explain: Readonly<Record<string, string>> = {
+  EADDRINUSE: "the port is in use; choose another with --port, or 0 for any free one",
+  EACCES: "no permission for that port; choose one above 1023",
+  EADDRNOTAVAIL: "this machine has no such address; choose another with --host",
+  ENOTFOUND: "the host is not known; choose another with --host"
+}
+
+const make = (options: ListenOptions) =>
+  Effect.gen(function*() {
+    let draining = false
+    const server = Http.createServer({ headersTimeout: 15_000, requestTimeout: 0, keepAliveTimeout: 65_000 })
+    server.on("request", (request: Http.IncomingMessage, response: Http.ServerResponse) => {
+      drainRefused(request, response)
+      if (!draining) return
+      response.writeHead(503, { "connection": "close", "content-type": "application/json", "retry-after": "5" })
+      response.end(JSON.stringify({ error: "Busy", message: "The server is shutting down; try again soon" }))
+    })
+    const made = yield* NodeHttpServer.make(() => server, { host: options.host, port: options.port }).pipe(
+      Effect.mapError(({ cause }) => {
+        const code = (cause as { readonly code?: string }).code ?? ""
+        return new CannotListen({
+          message: `Cannot listen on ${options.host} port ${options.port}: ${explain[code] ?? String(cause)}`,
+          cause
+        })
+      })
+    )
+    // runs before the server's own finalizer, which stops listening and waits for the last connection
+    yield* Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        draining = true
+        server.closeIdleConnections()
+        const idle = setInterval(() => server.closeIdleConnections(), 50)
+        const deadline = setTimeout(() => server.closeAllConnections(), Duration.toMillis(options.drainTimeout))
+        server.once("close", () => {
+          clearInterval(idle)
+          clearTimeout(deadline)
+        })
+      })
+    )
+    return made
+  })
+
+/** A listening server. At shutdown it stops listening, answers 503 and lets requests in flight end. */
+export const layer = (options: Partial<ListenOptions> = {}): Layer.Layer<HttpServer.HttpServer, CannotListen> =>
+  Layer.scoped(HttpServer.HttpServer, make({ ...defaults, ...options }))
+
+/** The base URL of the server at hand, like `http://127.0.0.1:3000`. */
+export const baseUrl: Effect.Effect<string, never, HttpServer.HttpServer> = Effect.map(
+  HttpServer.HttpServer,
+  ({ address }) =>
+    address._tag === "UnixAddress"
+      ? address.path
+      : `http://${address.hostname.includes(":") ? `[${address.hostname}]` : address.hostname}:${address.port}`
+)

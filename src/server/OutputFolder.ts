@@ -1,0 +1,48 @@
+/**
+ * The output folder, and the server's own folder in it, held by one server at a time.
+ *
+ * @module
+ */
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Schema from "effect/Schema"
+import * as Fs from "node:fs/promises"
+import * as Path from "node:path"
+import { ServerFailure } from "../protocol/ProtocolError.ts"
+import * as SafeName from "./SafeName.ts"
+
+/** Another server has the folder. */
+export class FolderInUse extends Schema.TaggedError<FolderInUse>("indexedcp/FolderInUse")("FolderInUse", {
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
+}) {}
+
+/** The server's own folder: part files, ledger, lock. On one file system with the output, because of the links. */
+export const own = (outputDir: string): string => Path.join(outputDir, SafeName.reserved)
+
+/** An exclusive transaction that is never ended: the operating system lets go of it however the process ends. */
+const lock = Effect.gen(function*() {
+  const sql = yield* SqliteClient.SqliteClient
+  yield* sql`PRAGMA busy_timeout = 0`
+  yield* sql`BEGIN EXCLUSIVE`
+})
+
+/** Makes the folders and holds them until the scope closes. */
+export const layer = (outputDir: string): Layer.Layer<never, FolderInUse | ServerFailure> =>
+  Layer.scopedDiscard(lock).pipe(
+    Layer.provide(SqliteClient.layer({ filename: Path.join(own(outputDir), "lock"), disableWAL: true })),
+    Layer.catchAllCause((cause) =>
+      Layer.fail(new FolderInUse({ message: `Another server is running on ${outputDir}, stop it first`, cause }))
+    ),
+    Layer.provide(Layer.effectDiscard(Effect.tryPromise({
+      try: () => Fs.mkdir(own(outputDir), { recursive: true, mode: 0o750 }),
+      catch: (cause) =>
+        new ServerFailure({
+          message: `The output folder ${outputDir} cannot be made or written: ${
+            (cause as { readonly code?: string }).code ?? String(cause)
+          }`,
+          cause
+        })
+    })))
+  )

@@ -1,0 +1,153 @@
+/**
+ * The receiving program: PROTOCOL.md, "3. Promises and rules of a server", in code that knows no HTTP.
+ *
+ * A chunk's way: its range is claimed in the ledger, its bytes go once from the body to the store and are hashed on the
+ * way, `acknowledge` makes them durable and commits them, the receipt goes out. The commit that finds nothing missing
+ * publishes the file.
+ *
+ * @module
+ */
+import * as Context from "effect/Context"
+import type * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type { Chunk } from "../protocol/ChunkHeaders.ts"
+import {
+  Conflict,
+  type ProtocolError,
+  type ServerFailure,
+  type StorageFull,
+  UnknownUpload
+} from "../protocol/ProtocolError.ts"
+import * as Ranges from "../protocol/Ranges.ts"
+import type { Receipt } from "../protocol/Receipt.ts"
+import type { UploadId } from "../protocol/UploadId.ts"
+import * as UploadState from "../protocol/UploadState.ts"
+import type { Principal } from "./Authenticator.ts"
+import type { Body, BodyCut } from "./Body.ts"
+import type { FilenameGenerator, GeneratorRequest } from "./FilenameGenerator.ts"
+import * as Parts from "./internal/receiverParts.ts"
+import * as Revision1 from "./internal/revision1.ts"
+import * as Revision2 from "./internal/revision2.ts"
+import type { UploadLedger } from "./UploadLedger.ts"
+import type { UploadStore } from "./UploadStore.ts"
+
+/** What happens when a final name is taken: `name (1).ext`, replacing the file atomically, or 409. */
+export type OnConflict = "rename" | "overwrite" | "reject"
+
+export interface ReceiverOptions {
+  /** Default `rename`. */
+  readonly onConflict: OnConflict
+  /** After this long without chunks, index 0 of revision 1 starts a new file whatever its bytes. Default 24 hours. */
+  readonly revision1Idle: Duration.DurationInput
+  /** How long an answer waits for its upload to be finished; then it says `complete: false`. Default 5 seconds. */
+  readonly finishWait: Duration.DurationInput
+}
+
+export const defaults: ReceiverOptions = { onConflict: "rename", revision1Idle: "24 hours", finishWait: "5 seconds" }
+
+/** One chunk, its headers decoded and its body unread. */
+export interface ReceiveRequest {
+  readonly principal: Principal
+  readonly chunk: Chunk
+  readonly body: Body
+  /** For the filename generator; `remoteAddress` also tells revision-1 clients apart. */
+  readonly request: GeneratorRequest
+}
+
+/** A receipt to be sent. */
+export interface Received {
+  readonly receipt: Receipt
+  /** The upload has all its bytes and is not published yet: ask again later. */
+  readonly finishing: boolean
+}
+
+export class Receiver extends Context.Tag("indexedcp/Receiver")<Receiver, {
+  /** Takes one chunk. When it returns, what the receipt says is durable. A body it fails on may be unread in part. */
+  readonly receive: (request: ReceiveRequest) => Effect.Effect<Received, ProtocolError | BodyCut>
+
+  /** What has arrived of an upload. */
+  readonly state: (
+    principal: Principal,
+    id: UploadId
+  ) => Effect.Effect<UploadState.UploadState, UnknownUpload | StorageFull | ServerFailure>
+
+  /** Deletes an unfinished upload and its bytes; `Conflict` once it is complete. */
+  readonly abort: (
+    principal: Principal,
+    id: UploadId
+  ) => Effect.Effect<void, UnknownUpload | Conflict | StorageFull | ServerFailure>
+}>() {}
+
+const unknown = new UnknownUpload({ message: "This key has no upload with that id here" })
+
+const make = (options: ReceiverOptions) =>
+  Effect.gen(function*() {
+    const parts = yield* Parts.make(options)
+    const { finish, ledger, store, writers } = parts
+    const receive1 = Revision1.make(parts)
+    const receive2 = Revision2.make(parts)
+
+    const find = (principal: Principal, id: UploadId) =>
+      Effect.flatMap(
+        ledger.find(principal.name, id),
+        Option.match({
+          onNone: () => Effect.fail(unknown),
+          onSome: (upload) => upload.state === "deleted" ? Effect.fail(unknown) : Effect.succeed(upload)
+        })
+      )
+
+    // what a crash left behind is settled before the first request
+    yield* Effect.forEach(yield* ledger.unsettled, (upload) =>
+      Option.isSome(upload.id)
+        ? parts.finishInBackground(upload)
+        : Effect.ignoreLogged(store.trim(upload.key, upload.received)), { concurrency: 8, discard: true })
+
+    return Receiver.of({
+      receive: (request) =>
+        Option.match(request.chunk.upload, {
+          onNone: () => Effect.map(receive1(request), (receipt) => ({ receipt, finishing: false })),
+          onSome: (chunk) => receive2(request, chunk)
+        }).pipe(
+          Effect.annotateLogs({ file: request.chunk.fileName, chunk: request.chunk.index })
+        ),
+      state: Effect.fn("Receiver.state")(function*(principal, id) {
+        const upload = yield* find(principal, id)
+        if (upload.state === "finishing") yield* parts.finishInBackground(upload)
+        const received = yield* ledger.received(upload.key)
+        const size = Option.getOrElse(upload.size, () => received.at(-1)?.[1] ?? 0)
+        const missing = upload.state === "complete" ? [] : Ranges.missing(received, size)
+        return {
+          uploadId: id,
+          clientFilename: upload.clientName,
+          actualFilename: upload.name,
+          size: Option.getOrNull(upload.size),
+          bytesReceived: upload.received,
+          missing: missing.slice(0, UploadState.maxRanges),
+          ...(missing.length > UploadState.maxRanges ? { more: true } : {}),
+          state: upload.state === "deleted" ? "failed" : upload.state,
+          complete: upload.state === "complete",
+          ...(upload.state === "complete" && Option.isSome(upload.sha256) ? { sha256: upload.sha256.value } : {})
+        }
+      }),
+      abort: Effect.fn("Receiver.abort")(function*(principal, id) {
+        const found = yield* find(principal, id)
+        const upload = found.state === "finishing" ? yield* finish(found) : found
+        if (upload.state === "complete" || upload.state === "finishing") {
+          return yield* new Conflict({ message: "The upload is complete; its file can only be removed on the server" })
+        }
+        yield* Effect.uninterruptible(Effect.gen(function*() {
+          yield* ledger.remove(upload.key)
+          yield* writers.stopAll(upload.key, "The upload was deleted")
+          yield* store.drop(upload.key)
+        }))
+      })
+    })
+  })
+
+/** A receiver over the storage, ledger and filename generator at hand. */
+export const layer = (
+  options: Partial<ReceiverOptions> = {}
+): Layer.Layer<Receiver, StorageFull | ServerFailure, UploadStore | UploadLedger | FilenameGenerator> =>
+  Layer.scoped(Receiver, make({ ...defaults, ...options }))

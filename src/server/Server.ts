@@ -1,0 +1,56 @@
+/**
+ * The whole server: storage in a folder, ledger in SQLite, one API key, HTTP.
+ *
+ * @module
+ */
+import * as HttpServer from "@effect/platform/HttpServer"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import type * as Redacted from "effect/Redacted"
+import * as Path from "node:path"
+import type { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
+import * as Authenticator from "./Authenticator.ts"
+import * as FilenameGenerator from "./FilenameGenerator.ts"
+import * as HttpApp from "./HttpApp.ts"
+import * as NodeServer from "./NodeServer.ts"
+import * as OutputFolder from "./OutputFolder.ts"
+import * as Receiver from "./Receiver.ts"
+import * as SimpleServer from "./SimpleServer.ts"
+import * as UploadLedgerSqlite from "./UploadLedgerSqlite.ts"
+import * as UploadStoreFileSystem from "./UploadStoreFileSystem.ts"
+
+export interface ServerOptions extends Partial<NodeServer.ListenOptions>, Partial<Receiver.ReceiverOptions> {
+  /** Made if missing. Default: the current folder. */
+  readonly outputDir?: string
+  readonly apiKey: Redacted.Redacted
+  /** Names the files on the server. Default: the base name of the client's name. */
+  readonly filenameGenerator?: Layer.Layer<FilenameGenerator.FilenameGenerator>
+}
+
+/** Why a server does not start. */
+export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | StorageFull | ServerFailure
+
+/**
+ * A running server; it listens once the layer is built, and `HttpServer` tells its address.
+ *
+ * The order of the layers is the order of the shutdown: requests in flight end before the ledger and the storage do.
+ */
+export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> => {
+  const outputDir = Path.resolve(options.outputDir ?? ".")
+  return HttpServer.serve(Effect.flatten(HttpApp.app())).pipe(
+    Layer.provideMerge(NodeServer.layer(options)),
+    Layer.provide(Receiver.layer(options)),
+    Layer.provide(UploadLedgerSqlite.layer({ file: Path.join(OutputFolder.own(outputDir), "ledger.db") })),
+    Layer.provide(UploadStoreFileSystem.layer({ outputDir })),
+    Layer.provide(OutputFolder.layer(outputDir)),
+    Layer.provide(options.filenameGenerator ?? FilenameGenerator.layer),
+    Layer.provide(Authenticator.layer(options.apiKey))
+  )
+}
+
+/** A running simple server that appends to `outputFile`. */
+export const layerSimple = (
+  outputFile: string,
+  options: Partial<NodeServer.ListenOptions> = {}
+): Layer.Layer<HttpServer.HttpServer, NodeServer.CannotListen> =>
+  HttpServer.serve(Effect.flatten(SimpleServer.app(outputFile))).pipe(Layer.provideMerge(NodeServer.layer(options)))

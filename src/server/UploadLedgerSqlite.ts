@@ -1,0 +1,158 @@
+/**
+ * The ledger in an embedded SQLite database.
+ *
+ * @module
+ */
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import * as Migrator from "@effect/sql/Migrator"
+import * as SqlClient from "@effect/sql/SqlClient"
+import * as SqlError from "@effect/sql/SqlError"
+import * as Arr from "effect/Array"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
+import { Sha256 } from "../protocol/Sha256.ts"
+import * as rules from "./internal/ledgerRules.ts"
+import { type LedgerError, Upload, UploadLedger } from "./UploadLedger.ts"
+
+const migrations = Migrator.fromRecord({
+  "0001_ledger": Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`CREATE TABLE uploads (
+      key TEXT PRIMARY KEY,
+      principal TEXT NOT NULL,
+      id TEXT,
+      clientName TEXT NOT NULL,
+      plannedName TEXT NOT NULL,
+      name TEXT NOT NULL,
+      size INTEGER,
+      sha256 TEXT,
+      state TEXT NOT NULL,
+      received INTEGER NOT NULL,
+      chunks INTEGER NOT NULL,
+      replayCursor INTEGER NOT NULL,
+      address TEXT NOT NULL,
+      touchedAt INTEGER NOT NULL
+    )`
+    yield* sql`CREATE UNIQUE INDEX uploads_id ON uploads (principal, id) WHERE id IS NOT NULL`
+    yield* sql`CREATE INDEX uploads_revision1 ON uploads (principal, clientName) WHERE id IS NULL`
+    yield* sql`CREATE INDEX uploads_name ON uploads (name)`
+    yield* sql`CREATE INDEX uploads_finishing ON uploads (key) WHERE state = 'finishing'`
+    yield* sql`CREATE TABLE extents (
+      key TEXT NOT NULL REFERENCES uploads (key) ON DELETE CASCADE,
+      position INTEGER NOT NULL,
+      "offset" INTEGER NOT NULL,
+      length INTEGER NOT NULL,
+      sha256 TEXT NOT NULL,
+      locator TEXT NOT NULL,
+      PRIMARY KEY (key, position)
+    ) WITHOUT ROWID`
+  })
+})
+
+const ExtentRow = Schema.Struct({
+  position: Schema.Number,
+  offset: Schema.Number,
+  length: Schema.Number,
+  sha256: Sha256,
+  locator: Schema.String
+})
+
+const decodeUploads = Schema.decodeUnknown(Schema.Array(Upload))
+const encodeUpload = Schema.encodeSync(Upload)
+const decodeExtents = Schema.decodeUnknown(Schema.Array(ExtentRow))
+
+const failure = (cause: unknown) =>
+  (cause as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_FULL"
+    ? new StorageFull({ message: "The server's ledger has no room left on its disk; try again later" })
+    : new ServerFailure({ message: "The server's ledger could not be read or written", cause })
+
+/** Maps what SQL fails with; a failing COMMIT arrives as a defect. */
+const guard = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, Exclude<E, SqlError.SqlError> | LedgerError> =>
+  effect.pipe(
+    Effect.mapError((error) =>
+      error instanceof SqlError.SqlError ? failure(error) : error as Exclude<E, SqlError.SqlError>
+    ),
+    Effect.catchSomeDefect((defect) =>
+      defect instanceof SqlError.SqlError ? Option.some(Effect.fail(failure(defect))) : Option.none()
+    )
+  )
+
+const make = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`PRAGMA synchronous = FULL`
+  yield* Migrator.make({})({ loader: migrations, table: "migrations" })
+
+  const run = <A, E>(effect: Effect.Effect<A, E | SqlError.SqlError>) => Effect.withTracerEnabled(guard(effect), false)
+  const execute = (statement: Effect.Effect<unknown, SqlError.SqlError>) => Effect.asVoid(run(statement))
+  const uploads = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+    run(Effect.flatMap(rows, (found) => Effect.mapError(decodeUploads(found), failure)))
+  const extents = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+    run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure)))
+  const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+    Effect.map(extents(rows), Arr.head)
+
+  return rules.make({
+    transaction: (effect) => run(sql.withTransaction(effect)),
+    byKey: (key) => Effect.map(uploads(sql`SELECT * FROM uploads WHERE key = ${key}`), Arr.head),
+    byId: (principal, id) =>
+      Effect.map(uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND id = ${id}`), Arr.head),
+    revision1: (principal, clientName) =>
+      uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND clientName = ${clientName} AND id IS NULL
+        ORDER BY touchedAt DESC, rowid DESC`),
+    isPlanned: (name) =>
+      Effect.map(
+        uploads(sql`SELECT * FROM uploads WHERE name = ${name} AND state IN ('receiving', 'finishing')`),
+        Arr.some((upload) => rules.plans(upload, name))
+      ),
+    unsettled: uploads(
+      sql`SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL`
+    ),
+    put: (upload) => {
+      const { key, ...rest } = encodeUpload(upload)
+      return execute(
+        sql`INSERT INTO uploads ${sql.insert({ key, ...rest })} ON CONFLICT (key) DO UPDATE SET ${sql.update(rest)}`
+      )
+    },
+    forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
+    putExtent: (key, position, extent) => execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),
+    removeExtents: (key) => execute(sql`DELETE FROM extents WHERE key = ${key}`),
+    around: (key, position) =>
+      Effect.all({
+        before: firstExtent(
+          sql`SELECT * FROM extents WHERE key = ${key} AND position <= ${position} ORDER BY position DESC LIMIT 1`
+        ),
+        after: firstExtent(
+          sql`SELECT * FROM extents WHERE key = ${key} AND position > ${position} ORDER BY position LIMIT 1`
+        )
+      }),
+    last: (key) => firstExtent(sql`SELECT * FROM extents WHERE key = ${key} ORDER BY position DESC LIMIT 1`),
+    page: (key, from, most) =>
+      Effect.map(
+        extents(
+          sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`
+        ),
+        Arr.map(({ position, ...extent }) => ({ position, extent }))
+      )
+  })
+})
+
+/**
+ * A ledger in the SQLite database at `file`, whose folder exists. A commit is on the disk before it returns
+ * (`synchronous=FULL`). One server at a time.
+ */
+export const layer = (options: { readonly file: string }): Layer.Layer<UploadLedger, ServerFailure> =>
+  Layer.effect(UploadLedger, make).pipe(
+    Layer.provide(SqliteClient.layer({ filename: options.file })),
+    Layer.catchAllCause((cause) =>
+      Layer.fail(
+        new ServerFailure({
+          message:
+            `The ledger ${options.file} cannot be opened; it was left as it is. Is it damaged, or of a newer version?`,
+          cause
+        })
+      )
+    )
+  )

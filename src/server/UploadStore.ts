@@ -1,0 +1,207 @@
+/**
+ * Where the bytes of uploads lie, first in staging, then under their final names. Shaped so that a folder and an object
+ * store both fit.
+ *
+ * @module
+ */
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { ServerFailure, type StorageFull } from "../protocol/ProtocolError.ts"
+import * as Sha256 from "../protocol/Sha256.ts"
+import * as Body from "./Body.ts"
+import type { SafeName } from "./SafeName.ts"
+
+/** The server's own name for an upload in storage. It never comes from the wire. */
+export const UploadKey = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/), Schema.brand("UploadKey"))
+export type UploadKey = typeof UploadKey.Type
+
+/** Bytes that were written: where they belong in the file, their hash, and whatever the store needs to find them. */
+export interface Extent {
+  readonly offset: number
+  readonly length: number
+  readonly sha256: Sha256.Sha256
+  readonly locator: string
+}
+
+/** Another file has the name. */
+export class NameTaken extends Schema.TaggedError<NameTaken>("indexedcp/NameTaken")("NameTaken", {
+  name: Schema.String,
+  message: Schema.String
+}) {}
+
+/** What a store may fail with: `StorageFull`, or `ServerFailure` with the cause. */
+export type StoreError = StorageFull | ServerFailure
+
+/** All extents of an upload in order: asked only by a store that needs them to find its bytes. */
+export type Extents = Effect.Effect<ReadonlyArray<Extent>, StoreError>
+
+export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStore, {
+  /** Bytes of the smallest and the largest piece it takes, and whether a piece may continue the one before it. */
+  readonly limits: { readonly minPiece: number; readonly maxPiece: number; readonly append: boolean }
+
+  /** Makes room for a new upload; `size` is a hint. Fails when the key is in use. */
+  readonly reserve: (
+    key: UploadKey,
+    hint: { readonly size: Option.Option<number> }
+  ) => Effect.Effect<void, StoreError>
+
+  /**
+   * Writes a body at an offset of the upload, `limit` bytes at most. Not durable before `sync`. When it fails or is
+   * interrupted, its last write has ended; what it left at the range counts for nothing.
+   */
+  readonly write: (
+    to: { readonly key: UploadKey; readonly offset: number; readonly limit: number },
+    body: Body.Body
+  ) => Effect.Effect<Extent, Body.BodyCut | Body.BodyTooLong | StoreError>
+
+  /** Makes the extents durable, the entries of folders that lead to them too. */
+  readonly sync: (
+    written: ReadonlyArray<{ readonly key: UploadKey; readonly extent: Extent }>
+  ) => Effect.Effect<void, StoreError>
+
+  /** The SHA-256 over the stored bytes of these extents, in order. */
+  readonly digest: (key: UploadKey, extents: Extents) => Effect.Effect<Sha256.Sha256, StoreError>
+
+  /**
+   * Makes these extents, which follow each other from 0, readable under a final name; durable on return. Exclusive unless
+   * `overwrite`, then it replaces what is there atomically. Repeatable: a name that leads to this upload already is left
+   * as it is. Bytes written to the upload later show under the name too.
+   */
+  readonly publish: (
+    key: UploadKey,
+    extents: Extents,
+    name: SafeName,
+    mode: "exclusive" | "overwrite"
+  ) => Effect.Effect<void, NameTaken | StoreError>
+
+  /** What stands under a final name: nothing, this upload, or something else. */
+  readonly holder: (key: UploadKey, name: SafeName) => Effect.Effect<"nobody" | "upload" | "other", StoreError>
+
+  /** Copies extents of one upload to the same offsets of another, which has been reserved. Not durable before `sync`. */
+  readonly carry: (
+    from: UploadKey,
+    extents: ReadonlyArray<Extent>,
+    to: UploadKey
+  ) => Effect.Effect<ReadonlyArray<Extent>, StoreError>
+
+  /** Cuts off whatever lies behind the first `length` bytes. Durable with the next `sync`. */
+  readonly trim: (key: UploadKey, length: number) => Effect.Effect<void, StoreError>
+
+  /** Removes the upload from staging; what was published stays. Repeatable. */
+  readonly drop: (key: UploadKey) => Effect.Effect<void, StoreError>
+}>() {}
+
+/** The final names of {@link layerMemory} and the bytes under them, for tests. */
+export class MemoryFiles extends Context.Tag("indexedcp/MemoryFiles")<MemoryFiles, {
+  readonly read: (name: string) => Effect.Effect<Option.Option<Uint8Array>>
+  readonly names: Effect.Effect<ReadonlyArray<string>>
+  /** Puts a file under a name, or takes it away, as somebody outside the server would. */
+  readonly write: (name: string, bytes: Uint8Array) => Effect.Effect<void>
+  readonly remove: (name: string) => Effect.Effect<void>
+}>() {}
+
+class MemoryFile {
+  bytes = new Uint8Array(0)
+
+  write(pieces: ReadonlyArray<Uint8Array>, at: number): void {
+    const end = pieces.reduce((sum, piece) => sum + piece.length, at)
+    if (end > this.bytes.length) {
+      const longer = new Uint8Array(end)
+      longer.set(this.bytes)
+      this.bytes = longer
+    }
+    let offset = at
+    for (const piece of pieces) {
+      this.bytes.set(piece, offset)
+      offset += piece.length
+    }
+  }
+}
+
+const makeMemory = () => {
+  const staged = new Map<UploadKey, MemoryFile>()
+  const published = new Map<string, MemoryFile>()
+  const file = (key: UploadKey) =>
+    Effect.suspend(() => {
+      const found = staged.get(key)
+      return found === undefined
+        ? Effect.fail(new ServerFailure({ message: `There is no upload ${key} in storage` }))
+        : Effect.succeed(found)
+    })
+
+  const store: Context.Tag.Service<UploadStore> = {
+    limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
+    reserve: (key) =>
+      Effect.suspend(() => {
+        if (staged.has(key)) return Effect.fail(new ServerFailure({ message: `Upload ${key} is in storage already` }))
+        staged.set(key, new MemoryFile())
+        return Effect.void
+      }),
+    write: (to, body) =>
+      Effect.flatMap(file(to.key), (target) =>
+        Effect.map(
+          Body.consume(body, {
+            limit: to.limit,
+            write: (pieces, at) => Promise.resolve(target.write(pieces, to.offset + at)),
+            onWriteError: (cause) => new ServerFailure({ message: "Writing to memory failed", cause })
+          }),
+          (written) => ({ offset: to.offset, locator: to.key, ...written })
+        )),
+    sync: () => Effect.void,
+    digest: (key, extents) =>
+      Effect.zipWith(
+        file(key),
+        extents,
+        (from, extents) =>
+          Sha256.of(...extents.map(({ length, offset }) => from.bytes.subarray(offset, offset + length)))
+      ),
+    publish: (key, _, name, mode) =>
+      Effect.flatMap(file(key), (source) => {
+        const there = published.get(name)
+        if (there !== undefined && there !== source && mode === "exclusive") {
+          return Effect.fail(new NameTaken({ name, message: `There is a file ${name} already` }))
+        }
+        published.set(name, source)
+        return Effect.void
+      }),
+    holder: (key, name) =>
+      Effect.sync(() => {
+        const there = published.get(name)
+        return there === undefined ? "nobody" : there === staged.get(key) ? "upload" : "other"
+      }),
+    carry: (from, extents, to) =>
+      Effect.gen(function*() {
+        const source = yield* file(from)
+        const target = yield* file(to)
+        for (const { length, offset } of extents) {
+          target.write([source.bytes.slice(offset, offset + length)], offset)
+        }
+        return extents.map((extent) => ({ ...extent, locator: to }))
+      }),
+    trim: (key, length) =>
+      Effect.map(file(key), (target) => {
+        target.bytes = target.bytes.slice(0, length)
+      }),
+    drop: (key) => Effect.sync(() => void staged.delete(key))
+  }
+
+  const files: Context.Tag.Service<MemoryFiles> = {
+    read: (name) => Effect.sync(() => Option.map(Option.fromNullable(published.get(name)), (found) => found.bytes)),
+    names: Effect.sync(() => [...published.keys()].sort()),
+    write: (name, bytes) =>
+      Effect.sync(() => {
+        const made = new MemoryFile()
+        made.write([bytes], 0)
+        published.set(name, made)
+      }),
+    remove: (name) => Effect.sync(() => void published.delete(name))
+  }
+
+  return Context.make(UploadStore, store).pipe(Context.add(MemoryFiles, files))
+}
+
+/** Uploads in memory. */
+export const layerMemory: Layer.Layer<UploadStore | MemoryFiles> = Layer.effectContext(Effect.sync(makeMemory))

@@ -1,0 +1,259 @@
+/**
+ * The rules of the ledger, over rows that some database keeps.
+ *
+ * @internal
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import { Busy, Conflict, ServerFailure } from "../../protocol/ProtocolError.ts"
+import type * as Ranges from "../../protocol/Ranges.ts"
+import type { UploadId } from "../../protocol/UploadId.ts"
+import * as Claims from "../Claims.ts"
+import type { Commit, Committed, LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
+import type { Extent, UploadKey } from "../UploadStore.ts"
+
+/** What the rules need of a database. Everything but `transaction` is called inside one. */
+export interface Rows {
+  /** All or nothing, one after another, durable on return. */
+  readonly transaction: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E | LedgerError>
+  readonly byKey: (key: UploadKey) => Effect.Effect<Option.Option<Upload>, LedgerError>
+  readonly byId: (principal: string, id: UploadId) => Effect.Effect<Option.Option<Upload>, LedgerError>
+  /** The one touched last first. */
+  readonly revision1: (principal: string, clientName: string) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
+  /** Whether an upload that is not published yet plans this name. */
+  readonly isPlanned: (name: string) => Effect.Effect<boolean, LedgerError>
+  readonly unsettled: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
+  readonly put: (upload: Upload) => Effect.Effect<void, LedgerError>
+  /** Removes the upload and its extents. */
+  readonly forget: (key: UploadKey) => Effect.Effect<void, LedgerError>
+  /** `position` orders the extents of an upload: in revision 1 the index, in revision 2 the offset. */
+  readonly putExtent: (key: UploadKey, position: number, extent: Extent) => Effect.Effect<void, LedgerError>
+  readonly removeExtents: (key: UploadKey) => Effect.Effect<void, LedgerError>
+  /** The last extent at or before a position, and the first after it. */
+  readonly around: (
+    key: UploadKey,
+    position: number
+  ) => Effect.Effect<{ readonly before: Option.Option<Extent>; readonly after: Option.Option<Extent> }, LedgerError>
+  readonly last: (key: UploadKey) => Effect.Effect<Option.Option<Extent>, LedgerError>
+  /** At most so many extents from a position on, in order. */
+  readonly page: (
+    key: UploadKey,
+    from: number,
+    most: number
+  ) => Effect.Effect<ReadonlyArray<{ readonly position: number; readonly extent: Extent }>, LedgerError>
+}
+
+/** Whether an upload that is not published yet plans a name. */
+export const plans = (upload: Upload, name: string): boolean =>
+  upload.name === name && (upload.state === "receiving" || upload.state === "finishing") &&
+  (Option.isSome(upload.id) || upload.chunks === 0)
+
+const pageSize = 4096
+
+const end = (extent: Extent) => extent.offset + extent.length
+
+const conflict = (message: string) => new Conflict({ message })
+
+const touches =
+  "These bytes overlap bytes that are here already; ask GET for what is missing and send exactly that, or start a new upload"
+
+const sameOr = <A>(known: Option.Option<A>, said: Option.Option<A>, what: string) =>
+  Option.isSome(known) && Option.isSome(said) && known.value !== said.value
+    ? Either.left(conflict(`This upload has another ${what}; a changed file is a new upload under a new id`))
+    : Either.right(Option.orElse(known, () => said))
+
+export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
+  const claims = Claims.make()
+
+  const known = (key: UploadKey) =>
+    Effect.flatMap(
+      rows.byKey(key),
+      Option.match({
+        onNone: () => Effect.fail(new ServerFailure({ message: `The ledger has no upload ${key}` })),
+        onSome: Effect.succeed
+      })
+    )
+
+  const change = (key: UploadKey, f: (upload: Upload) => Upload) =>
+    rows.transaction(Effect.gen(function*() {
+      const changed = f(yield* known(key))
+      yield* rows.put(changed)
+      return changed
+    }))
+
+  /** Writing `[from, to)` next to what is committed: the bytes there are for it, or the extent it repeats. */
+  const room = (upload: Upload, from: number, to: Option.Option<number>) =>
+    Effect.gen(function*() {
+      const { after, before } = yield* rows.around(upload.key, from)
+      if (Option.isSome(before) && before.value.offset === from) {
+        if (Option.getOrElse(to, () => end(before.value)) !== end(before.value)) return yield* conflict(touches)
+        return before.value
+      }
+      const size = Option.getOrElse(upload.size, () => Number.MAX_SAFE_INTEGER)
+      if (Option.getOrElse(to, () => from) > size) {
+        return yield* conflict(`These bytes lie behind the end of the file, whose size is ${size}`)
+      }
+      const limit = Math.min(size, Option.match(after, { onNone: () => size, onSome: ({ offset }) => offset }))
+      if ((Option.isSome(before) && end(before.value) > from) || Option.getOrElse(to, () => from) > limit) {
+        return yield* conflict(touches)
+      }
+      return Option.getOrElse(to, () => limit) - from
+    })
+
+  const commitOne = (commit: Commit) =>
+    Effect.gen(function*() {
+      const upload = yield* known(commit.key)
+      const isRevision1 = Option.isNone(upload.id)
+      if (upload.state !== "receiving") {
+        return yield* new Claims.Superseded({ message: "The upload is no longer being received; ask for its state" })
+      }
+      const size = yield* sameOr(upload.size, commit.size, "size")
+      const sha256 = yield* sameOr(upload.sha256, commit.sha256, "Repr-Digest")
+      let { chunks, received } = upload
+      let last = Option.match(yield* rows.last(commit.key), { onNone: () => 0, onSome: end })
+      if (Option.isSome(commit.written)) {
+        const { extent, fence } = commit.written.value
+        if (!claims.holds(commit.key, fence)) {
+          return yield* new Claims.Superseded({ message: "A newer request for the same bytes took over" })
+        }
+        last = Math.max(last, end(extent))
+        chunks += 1
+        received += extent.length
+      }
+      if (Option.isSome(size) && last > size.value) {
+        return yield* conflict(`The upload has bytes up to ${last}, more than its size of ${size.value}`)
+      }
+      if (Option.isSome(commit.written)) {
+        const { extent } = commit.written.value
+        yield* rows.putExtent(commit.key, isRevision1 ? upload.chunks : extent.offset, extent)
+      }
+      const complete = !isRevision1 && Option.isSome(size) && size.value === received
+      const changed: Upload = {
+        ...upload,
+        size,
+        sha256,
+        chunks,
+        received,
+        address: isRevision1 ? commit.address : upload.address,
+        state: complete ? "finishing" : "receiving",
+        touchedAt: yield* Clock.currentTimeMillis
+      }
+      yield* rows.put(changed)
+      return { upload: changed, finish: complete } satisfies Committed
+    })
+
+  /** Folds over the extents in order, a page a transaction. */
+  const fold = <A>(key: UploadKey, initial: A, f: (state: A, extent: Extent) => A) =>
+    Effect.gen(function*() {
+      let state = initial
+      let from = 0
+      for (;;) {
+        const page = yield* rows.transaction(rows.page(key, from, pageSize))
+        for (const { extent } of page) state = f(state, extent)
+        if (page.length < pageSize) return state
+        from = page.at(-1)!.position + 1
+      }
+    })
+
+  return {
+    find: (principal, id) => rows.transaction(rows.byId(principal, id)),
+    findRevision1: (principal, clientName) => rows.transaction(rows.revision1(principal, clientName)),
+    get: (key) => rows.transaction(rows.byKey(key)),
+    create: ({ exclusiveName, ...fresh }) =>
+      rows.transaction(Effect.gen(function*() {
+        const there = Option.isSome(fresh.id)
+          ? yield* rows.byId(fresh.principal, fresh.id.value)
+          : Option.none<Upload>()
+        if (Option.isSome(there)) return there.value
+        if (exclusiveName && (yield* rows.isPlanned(fresh.plannedName))) {
+          return yield* conflict(`The name ${fresh.plannedName} is taken by another upload; send another X-File-Name`)
+        }
+        const upload: Upload = {
+          ...fresh,
+          name: fresh.plannedName,
+          size: Option.none(),
+          sha256: Option.none(),
+          state: "receiving",
+          received: 0,
+          chunks: 0,
+          replayCursor: -1,
+          touchedAt: yield* Clock.currentTimeMillis
+        }
+        yield* rows.put(upload)
+        return upload
+      })),
+    claim: (key, wanted) =>
+      rows.transaction(Effect.gen(function*() {
+        const free = wanted === "whole"
+          ? Number.MAX_SAFE_INTEGER
+          : yield* room(yield* known(key), wanted.from, wanted.to)
+        if (typeof free !== "number") return { _tag: "Repeat" as const, extent: free }
+        const taken = claims.take(key, wanted)
+        return taken === undefined
+          ? yield* new Busy({
+            message: "Another request is writing some of these bytes; send them again",
+            retryAfter: 1
+          })
+          : { _tag: "Claimed" as const, limit: free, ...taken }
+      })),
+    release: (key, fence) => Effect.sync(() => claims.release(key, fence)),
+    commit: (many) =>
+      rows.transaction(Effect.forEach(many, (commit) =>
+        Effect.map(commitOne(commit), Either.right).pipe(
+          Effect.catchTags({
+            Conflict: (error) => Effect.succeed(Either.left(error)),
+            Superseded: (error) => Effect.succeed(Either.left(error))
+          })
+        ))),
+    repeated: (key, index, address) =>
+      Effect.flatMap(
+        Clock.currentTimeMillis,
+        (now) => change(key, (upload) => ({ ...upload, replayCursor: index + 1, address, touchedAt: now }))
+      ),
+    carried: (key, extents) =>
+      rows.transaction(Effect.gen(function*() {
+        const upload = yield* known(key)
+        yield* Effect.forEach(extents, (extent, index) => rows.putExtent(key, index, extent), { discard: true })
+        yield* rows.put({
+          ...upload,
+          chunks: extents.length,
+          received: extents.reduce((sum, extent) => sum + extent.length, 0)
+        })
+      })),
+    publishing: (key, name) => Effect.asVoid(change(key, (upload) => ({ ...upload, name }))),
+    complete: (key, sha256) =>
+      change(key, (upload) => ({ ...upload, state: "complete", sha256: Option.orElse(sha256, () => upload.sha256) })),
+    fail: (key) => Effect.asVoid(change(key, (upload) => ({ ...upload, state: "failed" }))),
+    remove: (key) =>
+      rows.transaction(Effect.gen(function*() {
+        const upload = yield* known(key)
+        if (Option.isNone(upload.id)) return yield* rows.forget(key)
+        yield* rows.removeExtents(key)
+        yield* rows.put({ ...upload, state: "deleted", received: 0 })
+      })),
+    extents: (key) =>
+      fold(key, [] as Array<Extent>, (extents, extent) => {
+        extents.push(extent)
+        return extents
+      }),
+    chunk: (key, index) =>
+      Effect.map(
+        rows.transaction(rows.page(key, index, 1)),
+        ([found]) => found?.position === index ? Option.some(found.extent) : Option.none()
+      ),
+    received: (key) =>
+      Effect.map(
+        fold(key, [] as Array<[number, number]>, (ranges, extent) => {
+          const last = ranges.at(-1)
+          if (last !== undefined && last[1] === extent.offset) last[1] = end(extent)
+          else if (extent.length > 0) ranges.push([extent.offset, end(extent)])
+          return ranges
+        }),
+        (ranges): Ranges.Ranges => ranges
+      ),
+    unsettled: rows.transaction(rows.unsettled)
+  }
+}

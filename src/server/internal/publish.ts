@@ -1,0 +1,92 @@
+/**
+ * From "nothing is missing" to a file under its final name. Every step may be repeated, and is carried on after a crash.
+ *
+ * @internal
+ */
+import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import { Conflict } from "../../protocol/ProtocolError.ts"
+import type { OnConflict } from "../Receiver.ts"
+import * as SafeName from "../SafeName.ts"
+import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
+import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+
+type Failure = Conflict | StoreError | LedgerError
+
+export const make = (
+  store: Context.Tag.Service<UploadStore>,
+  ledger: Context.Tag.Service<UploadLedger>,
+  scope: Scope.Scope,
+  onConflict: OnConflict
+) => {
+  const mode = onConflict === "overwrite" ? "overwrite" : "exclusive"
+
+  const attempt = (upload: Upload, name: SafeName.SafeName, number: number): Effect.Effect<string, StoreError> =>
+    store.publish(upload.key, ledger.extents(upload.key), name, mode).pipe(
+      Effect.as(name),
+      Effect.catchTag("NameTaken", () =>
+        Effect.gen(function*() {
+          const numbered = (at: number) => SafeName.numbered(upload.plannedName as SafeName.SafeName, at)
+          let free = number
+          while ((yield* store.holder(upload.key, numbered(free))) === "other") free++
+          // recorded before the name is taken: a crash in between must not publish a second time under another one
+          yield* ledger.publishing(upload.key, numbered(free))
+          return yield* attempt(upload, numbered(free), free + 1)
+        }))
+    )
+
+  /** Shows the upload under its name, or under the next free one; returns that. Repeatable. */
+  const publish = (upload: Upload) => attempt(upload, upload.name as SafeName.SafeName, 1)
+
+  const finishNow = Effect.fn("Receiver.finish")(function*(key: UploadKey) {
+    const upload = Option.getOrThrow(yield* ledger.get(key))
+    if (upload.state !== "finishing") return upload
+    if (Option.isSome(upload.sha256)) {
+      const found = yield* store.digest(key, ledger.extents(key))
+      if (found !== upload.sha256.value) {
+        yield* ledger.fail(key)
+        yield* Effect.logWarning("Upload is not what its Repr-Digest says; it was not published")
+        return yield* new Conflict({ message: `${differs} (here its SHA-256 is ${found})` })
+      }
+    }
+    const name = yield* publish(upload)
+    const only = upload.chunks === 1 ? yield* ledger.chunk(key, 0) : Option.none()
+    const completed = yield* ledger.complete(
+      key,
+      Option.orElse(upload.sha256, () => Option.map(only, (extent) => extent.sha256))
+    )
+    yield* Effect.ignoreLogged(store.drop(key))
+    yield* Effect.logInfo("Upload complete").pipe(Effect.annotateLogs({ file: name, size: completed.received }))
+    return completed
+  })
+
+  const finishing = new Map<UploadKey, Deferred.Deferred<Upload, Failure>>()
+
+  /**
+   * Finishes an upload from which nothing is missing, or joins whoever is at it. The work goes on when the caller leaves;
+   * the upload it returns is `complete`.
+   */
+  const finish = (key: UploadKey): Effect.Effect<Upload, Failure> =>
+    Effect.suspend(() => {
+      const running = finishing.get(key)
+      if (running !== undefined) return Deferred.await(running)
+      const outcome = Deferred.unsafeMake<Upload, Failure>(FiberId.none)
+      finishing.set(key, outcome)
+      return finishNow(key).pipe(
+        Effect.annotateLogs({ upload: key }),
+        Effect.ensuring(Effect.sync(() => finishing.delete(key))),
+        Effect.intoDeferred(outcome),
+        Effect.forkIn(scope),
+        Effect.andThen(Deferred.await(outcome))
+      )
+    })
+
+  return { publish, finish }
+}
+
+/** Why an upload failed, as every request for it is told from then on. */
+export const differs = "The whole file is not what Repr-Digest says, so it was not published. Send it as a new upload"

@@ -1,0 +1,111 @@
+/**
+ * What both revisions of the receiver are made of.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Scope from "effect/Scope"
+import type { Chunk } from "../../protocol/ChunkHeaders.ts"
+import { Conflict, DigestMismatch, ServerFailure } from "../../protocol/ProtocolError.ts"
+import type { Sha256 } from "../../protocol/Sha256.ts"
+import { Identifiers, type UploadId } from "../../protocol/UploadId.ts"
+import { FilenameGenerator } from "../FilenameGenerator.ts"
+import type { ReceiveRequest, ReceiverOptions } from "../Receiver.ts"
+import * as SafeName from "../SafeName.ts"
+import { type Upload, UploadLedger } from "../UploadLedger.ts"
+import { UploadKey, UploadStore } from "../UploadStore.ts"
+import * as Acknowledge from "./acknowledge.ts"
+import * as Publish from "./publish.ts"
+import * as Writers from "./writers.ts"
+
+/** Checks a body against `Content-Digest`, if there was one. */
+export const verify = (chunk: Chunk, body: { readonly sha256: Sha256 }): Effect.Effect<void, DigestMismatch> =>
+  Option.isSome(chunk.contentDigest) && chunk.contentDigest.value !== body.sha256
+    ? Effect.fail(
+      new DigestMismatch({
+        message: `The body's SHA-256 is ${body.sha256}, not what Content-Digest says; nothing was kept, send it again`
+      })
+    )
+    : Effect.void
+
+const nameOf = (request: ReceiveRequest) =>
+  Effect.gen(function*() {
+    const generator = yield* FilenameGenerator
+    const name = yield* generator.generate(request.chunk.fileName, request.chunk.index, request.request).pipe(
+      Effect.tapErrorCause((cause) => Effect.logError("The filename generator failed", cause)),
+      Effect.mapError((cause) => new ServerFailure({ message: "The server found no name for the file", cause }))
+    )
+    return yield* SafeName.check(name)
+  })
+
+export const make = (options: ReceiverOptions) =>
+  Effect.gen(function*() {
+    const store = yield* UploadStore
+    const ledger = yield* UploadLedger
+    const identifiers = yield* Identifiers
+    const generator = yield* FilenameGenerator
+    const scope = yield* Scope.Scope
+    const acknowledge = yield* Acknowledge.make(store, ledger)
+    const publisher = Publish.make(store, ledger, scope, options.onConflict)
+    const newKey = Effect.map(identifiers.next, (id) => UploadKey.make(id))
+    const exclusiveName = options.onConflict === "reject"
+
+    /** A new upload under a name that passed the check; under `reject` the name must be free. */
+    const open = (fresh: Pick<Upload, "key" | "principal" | "id" | "clientName" | "plannedName" | "address">) =>
+      Effect.gen(function*() {
+        const name = fresh.plannedName as SafeName.SafeName
+        if (exclusiveName && (yield* store.holder(fresh.key, name)) !== "nobody") {
+          return yield* new Conflict({ message: `There is a file ${name} already; send another X-File-Name` })
+        }
+        return yield* ledger.create({ ...fresh, exclusiveName })
+      })
+
+    /** The upload of a first chunk: asks for its name, makes room, records it. */
+    const create = (request: ReceiveRequest, id: Option.Option<UploadId>) =>
+      Effect.gen(function*() {
+        const plannedName = yield* Effect.provideService(nameOf(request), FilenameGenerator, generator)
+        return yield* Effect.uninterruptible(record(request, id, plannedName))
+      })
+
+    const record = (request: ReceiveRequest, id: Option.Option<UploadId>, plannedName: SafeName.SafeName) =>
+      Effect.gen(function*() {
+        const key = yield* newKey
+        yield* store.reserve(key, { size: Option.flatMap(request.chunk.upload, (chunk) => chunk.size) })
+        const upload = yield* open({
+          key,
+          principal: request.principal.name,
+          id,
+          clientName: request.chunk.fileName,
+          plannedName,
+          address: request.request.remoteAddress
+        }).pipe(Effect.onError(() => Effect.ignore(store.drop(key))))
+        // two first chunks at once: the other one's record came first
+        if (upload.key !== key) yield* store.drop(key)
+        return upload
+      })
+
+    /** Finishes the upload, but keeps nobody waiting: after a while it is returned as it is, `finishing`. */
+    const finish = (upload: Upload) =>
+      Effect.timeoutTo(publisher.finish(upload.key), {
+        duration: options.finishWait,
+        onSuccess: (done): Upload => done,
+        onTimeout: (): Upload => ({ ...upload, state: "finishing" })
+      })
+
+    return {
+      store,
+      ledger,
+      options,
+      acknowledge,
+      writers: Writers.make(ledger),
+      publish: publisher.publish,
+      finish,
+      finishInBackground: (upload: Upload) => Effect.asVoid(Effect.forkIn(publisher.finish(upload.key), scope)),
+      newKey,
+      open,
+      create
+    }
+  })
+
+export type Parts = Effect.Effect.Success<ReturnType<typeof make>>

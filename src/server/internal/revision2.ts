@@ -1,0 +1,156 @@
+/**
+ * PROTOCOL.md, "Revision 2: repeats, conflicts, races": a chunk known by its offset and length.
+ *
+ * @internal
+ */
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import type { ChunkUpload } from "../../protocol/ChunkHeaders.ts"
+import { Busy, Conflict, UploadGone } from "../../protocol/ProtocolError.ts"
+import * as Receipt from "../../protocol/Receipt.ts"
+import * as Body from "../Body.ts"
+import type { Received, ReceiveRequest } from "../Receiver.ts"
+import type { Claim, Commit, Upload } from "../UploadLedger.ts"
+import { differs } from "./publish.ts"
+import { type Parts, verify } from "./receiverParts.ts"
+
+const receipt = (
+  request: ReceiveRequest,
+  upload: Upload,
+  chunk: ChunkUpload,
+  duplicate: boolean
+): Received => ({
+  finishing: upload.state === "finishing",
+  receipt: {
+    message: Receipt.message,
+    actualFilename: upload.name,
+    chunkIndex: request.chunk.index,
+    clientFilename: request.chunk.sentName,
+    uploadId: chunk.id,
+    duplicate,
+    bytesReceived: upload.received,
+    complete: upload.state === "complete",
+    ...(upload.state === "complete" ? { size: upload.received } : {}),
+    ...(upload.state === "complete" && Option.isSome(upload.sha256) ? { sha256: upload.sha256.value } : {})
+  }
+})
+
+const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
+  Option.isSome(known) && Option.isSome(said) && known.value !== said.value
+
+export const make = ({ acknowledge, create, finish, ledger, store, writers }: Parts) => {
+  const find = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload) {
+    const found = yield* ledger.find(request.principal.name, chunk.id)
+    if (Option.isSome(found) && found.value.state !== "deleted") return found.value
+    if (Option.isSome(found) || chunk.known) {
+      return yield* new UploadGone({
+        message: "This server does not know the upload any more; send the file again from the start under a new id"
+      })
+    }
+    return yield* create(request, Option.some(chunk.id))
+  })
+
+  /** Makes true what a request said and, where it was the last thing missing, finishes the upload. */
+  const settle = Effect.fnUntraced(function*(
+    request: ReceiveRequest,
+    chunk: ChunkUpload,
+    commit: Commit,
+    duplicate: boolean
+  ) {
+    const { finish: last, upload } = yield* acknowledge(commit).pipe(
+      Effect.catchTag("Superseded", ({ message }) => new Busy({ message, retryAfter: 1 }))
+    )
+    return receipt(request, last ? yield* finish(upload) : upload, chunk, duplicate)
+  })
+
+  /** Bytes that are here already: they are read and compared, never written. */
+  const repeat = Effect.fnUntraced(function*(
+    request: ReceiveRequest,
+    chunk: ChunkUpload,
+    upload: Upload,
+    extent: { readonly length: number; readonly sha256: string }
+  ) {
+    const body = yield* Body.hash(request.body)
+    yield* verify(request.chunk, body)
+    if (body.length !== extent.length || body.sha256 !== extent.sha256) {
+      return yield* new Conflict({
+        message: "Other bytes are here at this offset; a changed file is a new upload under a new id"
+      })
+    }
+    const news = upload.state === "receiving" &&
+      ((Option.isNone(upload.size) && Option.isSome(chunk.size)) ||
+        (Option.isNone(upload.sha256) && Option.isSome(chunk.sha256)))
+    return news
+      ? yield* settle(request, chunk, said(request, chunk, upload, Option.none()), true)
+      : receipt(request, upload, chunk, true)
+  })
+
+  const said = (
+    request: ReceiveRequest,
+    chunk: ChunkUpload,
+    upload: Upload,
+    written: Commit["written"]
+  ): Commit => ({
+    key: upload.key,
+    written,
+    size: chunk.size,
+    sha256: chunk.sha256,
+    address: request.request.remoteAddress
+  })
+
+  const write = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
+    claim._tag === "Repeat"
+      ? repeat(request, chunk, upload, claim.extent)
+      : Effect.gen(function*() {
+        const extent = yield* store.write({ key: upload.key, offset: chunk.offset, limit: claim.limit }, request.body)
+          .pipe(
+            Effect.catchTag(
+              "BodyTooLong",
+              ({ message }) => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` })
+            )
+          )
+        yield* verify(request.chunk, extent)
+        const written = extent.length > 0 ? Option.some({ fence: claim.fence, extent }) : Option.none()
+        return yield* settle(request, chunk, said(request, chunk, upload, written), false)
+      })
+
+  /** A chunk of an upload that has all its bytes: compared where it can be, never written. */
+  const after = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
+    const length = Option.getOrElse(request.body.length, () => 0)
+    if (chunk.offset + length > upload.received) {
+      return yield* new Conflict({ message: `The upload is complete with ${upload.received} bytes; these lie behind` })
+    }
+    const there = yield* ledger.chunk(upload.key, chunk.offset)
+    return Option.isSome(there) && there.value.length === length && length > 0
+      ? yield* repeat(request, chunk, upload, there.value)
+      : receipt(request, upload, chunk, true)
+  })
+
+  return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
+    const request = Option.isNone(asked.body.length) ? { ...asked, body: yield* Body.peek(asked.body) } : asked
+    const upload = yield* find(request, chunk)
+    if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
+      return yield* new Conflict({
+        message: "The upload has another size or Repr-Digest; a changed file is a new upload under a new id"
+      })
+    }
+    switch (upload.state) {
+      case "failed":
+        return yield* new Conflict({ message: differs })
+      case "finishing":
+        return yield* after(request, chunk, yield* finish(upload))
+      case "complete":
+        return yield* after(request, chunk, upload)
+    }
+    return Option.contains(request.body.length, 0)
+      ? yield* Effect.andThen(
+        verify(request.chunk, yield* Body.hash(request.body)),
+        settle(request, chunk, said(request, chunk, upload, Option.none()), false)
+      )
+      : yield* writers.claimed(
+        upload.key,
+        { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
+        write(request, chunk, upload)
+      )
+  })
+}

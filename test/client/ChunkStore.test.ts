@@ -1,0 +1,4 @@
+import * as ChunkStore from "../../src/client/ChunkStore.ts"
+import { suite } from "../contract/ChunkStore.ts"
+
+suite("memory", ChunkStore.layerMemory)

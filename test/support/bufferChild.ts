@@ -1,0 +1,44 @@
+/**
+ * Run as `node --import tsx bufferChild.ts <file> <what>`. `add`: begins a file, stores two pieces, says so and waits to
+ * be killed. `claim`: claims the first file, says so and waits. `open`: says so, opens the buffer, says how many files, and ends.
+ *
+ * @module
+ */
+import { Chunk, Effect, Logger, LogLevel, Stream } from "effect"
+import * as ChunkStore from "../../src/client/ChunkStore.ts"
+import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
+
+const [file, what] = process.argv.slice(2)
+const say = (text: string) => Effect.sync(() => process.stdout.write(text))
+
+const add = Effect.gen(function*() {
+  const store = yield* ChunkStore.ChunkStore
+  const id = yield* store.begin({ path: "c", source: "/c", name: "c", chunkSize: 1024 })
+  yield* store.append(id, new Uint8Array(1024))
+  yield* store.append(id, new Uint8Array(1024))
+  yield* say("adding")
+  yield* Effect.never
+})
+
+const claim = Effect.gen(function*() {
+  const store = yield* ChunkStore.ChunkStore
+  const [first] = Chunk.toReadonlyArray(yield* Stream.runCollect(store.list))
+  yield* store.claim(first!.id)
+  yield* say("claimed")
+  yield* Effect.never
+})
+
+const open = Effect.gen(function*() {
+  const store = yield* ChunkStore.ChunkStore
+  yield* say(`${Chunk.size(yield* Stream.runCollect(store.list))} files`)
+})
+
+if (what === "open") await Effect.runPromise(say("opening, "))
+const alive = setInterval(() => {}, 1000)
+await Effect.runPromise(
+  Effect.scoped(what === "add" ? add : what === "claim" ? claim : open).pipe(
+    Effect.provide(ChunkStoreSqlite.layer({ file: file! })),
+    Logger.withMinimumLogLevel(LogLevel.None)
+  )
+)
+clearInterval(alive)
