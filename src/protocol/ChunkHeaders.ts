@@ -27,11 +27,18 @@ export const CountFromString: Schema.Schema<number, string> = Schema.transformOr
   encode: (count) => ParseResult.succeed(String(count))
 })
 
+/** A digest header that may be missing, and then is not sent. */
+const Digest = Schema.optionalToRequired(
+  Sha256.FromHeader,
+  Schema.OptionFromSelf(Schema.typeSchema(Sha256.Sha256)),
+  { decode: Option.flatten, encode: Option.map(Option.some) }
+)
+
 /** The headers that count with or without `X-Upload-Id`. */
 export const Revision1Headers = Schema.Struct({
   "x-chunk-index": Schema.optionalWith(CountFromString, { default: () => 0 }),
   "x-file-name": Schema.optionalWith(Schema.String, { default: () => FileName.absent }),
-  "content-digest": Schema.optionalWith(Sha256.FromHeader, { default: () => Option.none() })
+  "content-digest": Digest
 })
 
 /** The headers that count only with `X-Upload-Id`. */
@@ -40,7 +47,7 @@ export const Revision2Headers = Schema.Struct({
   "x-chunk-offset": CountFromString,
   "x-file-size": Schema.optionalWith(CountFromString, { as: "Option" }),
   "x-file-name-encoding": Schema.optional(Schema.Literal("percent")),
-  "repr-digest": Schema.optionalWith(Sha256.FromHeader, { default: () => Option.none() }),
+  "repr-digest": Digest,
   "if-match": Schema.optional(Schema.Literal("*"))
 })
 

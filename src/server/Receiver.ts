@@ -14,7 +14,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type { Chunk } from "../protocol/ChunkHeaders.ts"
 import {
-  Conflict,
+  type Conflict,
   type ProtocolError,
   type ServerFailure,
   type StorageFull,
@@ -132,11 +132,9 @@ const make = (options: ReceiverOptions) =>
         }
       }),
       abort: Effect.fn("Receiver.abort")(function*(principal, id) {
-        const found = yield* find(principal, id)
-        const upload = found.state === "finishing" ? yield* finish(found) : found
-        if (upload.state === "complete" || upload.state === "finishing") {
-          return yield* new Conflict({ message: "The upload is complete; its file can only be removed on the server" })
-        }
+        const upload = yield* find(principal, id)
+        // one that turns out to have failed can be deleted
+        if (upload.state === "finishing") yield* Effect.catchTag(finish(upload), "Conflict", () => Effect.void)
         yield* Effect.uninterruptible(Effect.gen(function*() {
           yield* ledger.remove(upload.key)
           yield* writers.stopAll(upload.key, "The upload was deleted")

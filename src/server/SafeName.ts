@@ -22,13 +22,17 @@ const problem = (part: string): string | undefined => {
   return undefined
 }
 
+/** As the most forgiving file systems compare names: without case, in one Unicode form, past invisible characters. */
+const folded = (part: string): string =>
+  part.normalize("NFKC").replace(/\p{Default_Ignorable_Code_Point}/gu, "").toLowerCase()
+
 /** Checks a name. What cannot be used is `Malformed`. */
 export const check = (name: string): Either.Either<SafeName, Malformed> => {
   const parts = name.split("/")
   const found = name.length > 4096 ?
     "is longer than 4096 characters" :
     parts.map(problem).find((text) => text !== undefined) ??
-      (parts[0]!.normalize("NFKC").toLowerCase().startsWith(reserved) ? `begins with ${reserved}` : undefined)
+      (folded(parts[0]!).startsWith(reserved) ? `begins with ${reserved}` : undefined)
   return found === undefined
     ? Either.right(name as SafeName)
     : Either.left(
@@ -42,7 +46,8 @@ export const numbered = (name: SafeName, number: number): SafeName => {
   const at = name.lastIndexOf("/") + 1
   const last = name.slice(at)
   const dot = last.lastIndexOf(".")
-  const [stem, extension] = dot > 0 ? [last.slice(0, dot), last.slice(dot)] : [last, ""]
+  // what fills half a name is no extension that has to stay
+  const [stem, extension] = dot > 0 && last.length - dot <= 64 ? [last.slice(0, dot), last.slice(dot)] : [last, ""]
   const suffix = ` (${number})${extension}`
   return name.slice(0, at) + shorten(stem, 255 - new TextEncoder().encode(suffix).length) + suffix as SafeName
 }

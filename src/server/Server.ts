@@ -37,7 +37,7 @@ export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | St
  */
 export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> => {
   const outputDir = Path.resolve(options.outputDir ?? ".")
-  return HttpServer.serve(Effect.flatten(HttpApp.app())).pipe(
+  return Layer.unwrapEffect(Effect.map(HttpApp.app(), (app) => HttpServer.serve(app))).pipe(
     Layer.provideMerge(NodeServer.layer(options)),
     Layer.provide(Receiver.layer(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: Path.join(OutputFolder.own(outputDir), "ledger.db") })),
@@ -53,4 +53,6 @@ export const layerSimple = (
   outputFile: string,
   options: Partial<NodeServer.ListenOptions> = {}
 ): Layer.Layer<HttpServer.HttpServer, NodeServer.CannotListen> =>
-  HttpServer.serve(Effect.flatten(SimpleServer.app(outputFile))).pipe(Layer.provideMerge(NodeServer.layer(options)))
+  Layer.unwrapEffect(Effect.map(SimpleServer.app(outputFile), (app) => HttpServer.serve(app))).pipe(
+    Layer.provideMerge(NodeServer.layer(options))
+  )

@@ -138,8 +138,11 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
   /** The whole file is not what it was declared to be. */
   readonly fail: (key: UploadKey) => Effect.Effect<void, LedgerError>
 
-  /** Forgets the bytes and remembers that the upload was deleted; an upload of revision 1 is forgotten altogether. */
-  readonly remove: (key: UploadKey) => Effect.Effect<void, LedgerError>
+  /**
+   * Forgets the bytes and remembers that the upload was deleted; an upload of revision 1 is forgotten altogether.
+   * `Conflict` when nothing is missing from the upload any more.
+   */
+  readonly remove: (key: UploadKey) => Effect.Effect<void, Conflict | LedgerError>
 
   /** The committed extents in order. */
   readonly extents: (key: UploadKey) => Effect.Effect<ReadonlyArray<Extent>, LedgerError>

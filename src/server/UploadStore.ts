@@ -87,7 +87,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     to: UploadKey
   ) => Effect.Effect<ReadonlyArray<Extent>, StoreError>
 
-  /** Cuts off whatever lies behind the first `length` bytes. Durable with the next `sync`. */
+  /** Cuts off whatever lies behind the first `length` bytes; durable on return. */
   readonly trim: (key: UploadKey, length: number) => Effect.Effect<void, StoreError>
 
   /** Removes the upload from staging; what was published stays. Repeatable. */

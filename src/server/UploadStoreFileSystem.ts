@@ -215,7 +215,9 @@ const make = (outputDir: string): Effect.Effect<Context.Tag.Service<UploadStore>
       trim: (key, length) =>
         withHandle(key, (handle) =>
           io("trimming a part file", async () => {
-            if ((await handle.stat()).size > length) await handle.truncate(length)
+            if ((await handle.stat()).size <= length) return
+            await handle.truncate(length)
+            await handle.datasync()
           })),
       drop: (key) =>
         Effect.andThen(

@@ -85,9 +85,13 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
     }))
 
   /** Writing `[from, to)` next to what is committed: the bytes there are for it, or the extent it repeats. */
-  const room = (upload: Upload, from: number, to: Option.Option<number>) =>
+  const room = (key: UploadKey, from: number, to: Option.Option<number>) =>
     Effect.gen(function*() {
-      const { after, before } = yield* rows.around(upload.key, from)
+      const upload = yield* known(key)
+      if (upload.state === "deleted") {
+        return yield* new Busy({ message: "The upload was deleted just now; ask for its state", retryAfter: 1 })
+      }
+      const { after, before } = yield* rows.around(key, from)
       if (Option.isSome(before) && before.value.offset === from) {
         if (Option.getOrElse(to, () => end(before.value)) !== end(before.value)) return yield* conflict(touches)
         return before.value
@@ -187,9 +191,7 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
       })),
     claim: (key, wanted) =>
       rows.transaction(Effect.gen(function*() {
-        const free = wanted === "whole"
-          ? Number.MAX_SAFE_INTEGER
-          : yield* room(yield* known(key), wanted.from, wanted.to)
+        const free = wanted === "whole" ? Number.MAX_SAFE_INTEGER : yield* room(key, wanted.from, wanted.to)
         if (typeof free !== "number") return { _tag: "Repeat" as const, extent: free }
         const taken = claims.take(key, wanted)
         return taken === undefined
@@ -231,6 +233,9 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
       rows.transaction(Effect.gen(function*() {
         const upload = yield* known(key)
         if (Option.isNone(upload.id)) return yield* rows.forget(key)
+        if (upload.state === "finishing" || upload.state === "complete") {
+          return yield* conflict("The upload is complete; its file can only be removed on the server")
+        }
         yield* rows.removeExtents(key)
         yield* rows.put({ ...upload, state: "deleted", received: 0 })
       })),

@@ -14,12 +14,14 @@ import type { OnConflict } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
 import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+import type { Writers } from "./writers.ts"
 
 type Failure = Conflict | StoreError | LedgerError
 
 export const make = (
   store: Context.Tag.Service<UploadStore>,
   ledger: Context.Tag.Service<UploadLedger>,
+  writers: Writers,
   scope: Scope.Scope,
   onConflict: OnConflict
 ) => {
@@ -45,6 +47,9 @@ export const make = (
   const finishNow = Effect.fn("Receiver.finish")(function*(key: UploadKey) {
     const upload = Option.getOrThrow(yield* ledger.get(key))
     if (upload.state !== "finishing") return upload
+    // refused, cut and stopped bodies may have left bytes behind the end of the file
+    yield* writers.stopAll(key, "The upload has all its bytes")
+    yield* store.trim(key, upload.received)
     if (Option.isSome(upload.sha256)) {
       const found = yield* store.digest(key, ledger.extents(key))
       if (found !== upload.sha256.value) {

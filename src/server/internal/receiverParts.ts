@@ -47,7 +47,8 @@ export const make = (options: ReceiverOptions) =>
     const generator = yield* FilenameGenerator
     const scope = yield* Scope.Scope
     const acknowledge = yield* Acknowledge.make(store, ledger)
-    const publisher = Publish.make(store, ledger, scope, options.onConflict)
+    const writers = Writers.make(ledger)
+    const publisher = Publish.make(store, ledger, writers, scope, options.onConflict)
     const newKey = Effect.map(identifiers.next, (id) => UploadKey.make(id))
     const exclusiveName = options.onConflict === "reject"
 
@@ -98,7 +99,7 @@ export const make = (options: ReceiverOptions) =>
       ledger,
       options,
       acknowledge,
-      writers: Writers.make(ledger),
+      writers,
       publish: publisher.publish,
       finish,
       finishInBackground: (upload: Upload) => Effect.asVoid(Effect.forkIn(publisher.finish(upload.key), scope)),

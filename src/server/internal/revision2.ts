@@ -10,7 +10,7 @@ import { Busy, Conflict, UploadGone } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
 import * as Body from "../Body.ts"
 import type { Received, ReceiveRequest } from "../Receiver.ts"
-import type { Claim, Commit, Upload } from "../UploadLedger.ts"
+import type { Claim, Commit, Committed, LedgerError, Upload } from "../UploadLedger.ts"
 import { differs } from "./publish.ts"
 import { type Parts, verify } from "./receiverParts.ts"
 
@@ -35,6 +35,10 @@ const receipt = (
   }
 })
 
+interface Settled extends Committed {
+  readonly duplicate: boolean
+}
+
 const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
 
@@ -50,18 +54,12 @@ export const make = ({ acknowledge, create, finish, ledger, store, writers }: Pa
     return yield* create(request, Option.some(chunk.id))
   })
 
-  /** Makes true what a request said and, where it was the last thing missing, finishes the upload. */
-  const settle = Effect.fnUntraced(function*(
-    request: ReceiveRequest,
-    chunk: ChunkUpload,
-    commit: Commit,
-    duplicate: boolean
-  ) {
-    const { finish: last, upload } = yield* acknowledge(commit).pipe(
+  /** Makes true what a request said. */
+  const settle = (commit: Commit, duplicate: boolean): Effect.Effect<Settled, Conflict | Busy | LedgerError> =>
+    acknowledge(commit).pipe(
+      Effect.map((committed) => ({ ...committed, duplicate })),
       Effect.catchTag("Superseded", ({ message }) => new Busy({ message, retryAfter: 1 }))
     )
-    return receipt(request, last ? yield* finish(upload) : upload, chunk, duplicate)
-  })
 
   /** Bytes that are here already: they are read and compared, never written. */
   const repeat = Effect.fnUntraced(function*(
@@ -81,8 +79,8 @@ export const make = ({ acknowledge, create, finish, ledger, store, writers }: Pa
       ((Option.isNone(upload.size) && Option.isSome(chunk.size)) ||
         (Option.isNone(upload.sha256) && Option.isSome(chunk.sha256)))
     return news
-      ? yield* settle(request, chunk, said(request, chunk, upload, Option.none()), true)
-      : receipt(request, upload, chunk, true)
+      ? yield* settle(said(request, chunk, upload, Option.none()), true)
+      : { upload, finish: false, duplicate: true }
   })
 
   const said = (
@@ -111,46 +109,44 @@ export const make = ({ acknowledge, create, finish, ledger, store, writers }: Pa
           )
         yield* verify(request.chunk, extent)
         const written = extent.length > 0 ? Option.some({ fence: claim.fence, extent }) : Option.none()
-        return yield* settle(request, chunk, said(request, chunk, upload, written), false)
+        return yield* settle(said(request, chunk, upload, written), false)
       })
 
   /** A chunk of an upload that has all its bytes: compared where it can be, never written. */
   const after = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
-    const length = Option.getOrElse(request.body.length, () => 0)
-    if (chunk.offset + length > upload.received) {
+    const { length } = request.body
+    if (chunk.offset + Option.getOrElse(length, () => 0) > upload.received) {
       return yield* new Conflict({ message: `The upload is complete with ${upload.received} bytes; these lie behind` })
     }
     const there = yield* ledger.chunk(upload.key, chunk.offset)
-    return Option.isSome(there) && there.value.length === length && length > 0
+    return Option.isSome(there) && Option.getOrElse(length, () => there.value.length) === there.value.length
       ? yield* repeat(request, chunk, upload, there.value)
-      : receipt(request, upload, chunk, true)
+      : { upload, finish: false, duplicate: true }
   })
 
   return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
     const request = Option.isNone(asked.body.length) ? { ...asked, body: yield* Body.peek(asked.body) } : asked
-    const upload = yield* find(request, chunk)
+    const found = yield* find(request, chunk)
+    const upload = found.state === "finishing" ? yield* finish(found) : found
     if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
       return yield* new Conflict({
         message: "The upload has another size or Repr-Digest; a changed file is a new upload under a new id"
       })
     }
-    switch (upload.state) {
-      case "failed":
-        return yield* new Conflict({ message: differs })
-      case "finishing":
-        return yield* after(request, chunk, yield* finish(upload))
-      case "complete":
-        return yield* after(request, chunk, upload)
-    }
-    return Option.contains(request.body.length, 0)
+    if (upload.state === "failed") return yield* new Conflict({ message: differs })
+    const settled = upload.state !== "receiving"
+      ? yield* after(request, chunk, upload)
+      : Option.contains(request.body.length, 0)
       ? yield* Effect.andThen(
         verify(request.chunk, yield* Body.hash(request.body)),
-        settle(request, chunk, said(request, chunk, upload, Option.none()), false)
+        settle(said(request, chunk, upload, Option.none()), false)
       )
       : yield* writers.claimed(
         upload.key,
         { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
         write(request, chunk, upload)
       )
+    // the claim has ended: finishing waits for whoever still writes
+    return receipt(request, settled.finish ? yield* finish(settled.upload) : settled.upload, chunk, settled.duplicate)
   })
 }

@@ -21,11 +21,15 @@ interface Writer {
 export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
   const writers = new Map<number, Writer>()
 
+  // a claim and its entry in `writers` are one step: who takes over must find whom to stop
+  const one = Effect.unsafeMakeSemaphore(1)
+
+  /** Not interruptible: who waits for an older writer may be stopped itself, and has not ended before that one has. */
   const stop = (writer: Writer, why: string) =>
-    Effect.andThen(
+    Effect.uninterruptible(Effect.andThen(
       Deferred.fail(writer.stop, new Busy({ message: why, retryAfter: 1 })),
       Deferred.await(writer.ended)
-    )
+    ))
 
   /**
    * Claims a range and runs `use` on it. An older claim of the same range is stopped first, and its last write has ended
@@ -37,7 +41,7 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
     use: (claim: Claim) => Effect.Effect<A, E, R>
   ) =>
     Effect.acquireUseRelease(
-      Effect.gen(function*() {
+      one.withPermits(1)(Effect.gen(function*() {
         const claim = yield* ledger.claim(key, wanted)
         if (claim._tag === "Repeat") return { claim, writer: undefined, older: undefined }
         const writer: Writer = {
@@ -48,7 +52,7 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
         const older = writers.get(Option.getOrElse(claim.supersedes, () => -1))
         writers.set(claim.fence, writer)
         return { claim, writer, older }
-      }),
+      })),
       ({ claim, older, writer }) =>
         writer === undefined
           ? use(claim)
@@ -79,3 +83,5 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
 
   return { claimed, stopAll }
 }
+
+export type Writers = ReturnType<typeof make>

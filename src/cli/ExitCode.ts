@@ -1,0 +1,50 @@
+/**
+ * The exit codes of both programs.
+ *
+ * @module
+ */
+import * as Data from "effect/Data"
+import type { OutcomeState } from "../client/UploadEvent.ts"
+
+export const success = 0
+export const unexpected = 1
+export const usage = 2
+/** Some files failed for good; or the server could not start. */
+export const failed = 3
+export const keyRefused = 4
+/** Gave up waiting for the server. The data is kept. */
+export const gaveUp = 5
+/** A revision-1 server may or may not have got a chunk. The data is kept. */
+export const unconfirmed = 6
+export const interrupted = { SIGINT: 130, SIGTERM: 143 } as const
+
+/** Ends the program with a code, after a line on stderr if there is one. */
+export class Exit extends Data.TaggedError("Exit")<{ readonly code: number; readonly line?: string }> {}
+
+const byState: Readonly<Record<OutcomeState, number>> = {
+  delivered: success,
+  unconfirmed,
+  waiting: gaveUp,
+  failed,
+  claimed: gaveUp
+}
+
+/** The code for several outcomes: of those that apply, the first of 4, 6, 5, 3. */
+export const of = (states: ReadonlyArray<OutcomeState>): number => {
+  const codes = states.map((state) => byState[state])
+  return [keyRefused, unconfirmed, gaveUp, failed].find((code) => codes.includes(code)) ?? success
+}
+
+/** The codes of errors that end a program as a whole. */
+export const byTag: Readonly<Record<string, number>> = {
+  ApiKeyMissing: keyRefused,
+  KeyRefused: keyRefused,
+  WrongEndpoint: failed,
+  SourceError: failed,
+  InvalidEndpoint: usage,
+  InvalidChunkSize: usage,
+  CannotListen: failed,
+  FolderInUse: failed,
+  ServerFailure: failed,
+  StorageFull: failed
+}

@@ -1,0 +1,211 @@
+/**
+ * `indexcp`: the client on the command line.
+ *
+ * @module
+ */
+import * as Args from "@effect/cli/Args"
+import * as Command from "@effect/cli/Command"
+import * as Options from "@effect/cli/Options"
+import * as Prompt from "@effect/cli/Prompt"
+import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as Terminal from "@effect/platform/Terminal"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
+import type * as Redacted from "effect/Redacted"
+import * as Stream from "effect/Stream"
+import * as ApiKey from "../client/ApiKey.ts"
+import * as ChunkStoreSqlite from "../client/ChunkStoreSqlite.ts"
+import * as Source from "../client/Source.ts"
+import * as TransportHttp from "../client/TransportHttp.ts"
+import * as Uploader from "../client/Uploader.ts"
+import type { Outcome, UploadEvent } from "../client/UploadEvent.ts"
+import * as ExitCode from "./ExitCode.ts"
+import * as Json from "./json.ts"
+import { print, run, tell } from "./main.ts"
+import * as Shared from "./options.ts"
+import * as Progress from "./Progress.ts"
+
+const dbName = Options.text("db-name").pipe(
+  Options.withDescription("The buffer: ~/.indexcp/<name>.db"),
+  Options.withDefault("indexcp")
+)
+
+const chunkSize = Options.text("chunk-size").pipe(
+  Options.withDescription("Bytes a chunk, like 64KiB or 5MB; at most 16MiB"),
+  Options.withSchema(Shared.ByteSize),
+  Options.withDefault(Uploader.defaults.chunkSize)
+)
+
+const maxRetries = Options.integer("max-retries").pipe(
+  Options.withDescription("Give up waiting after so many retries in a row. Default: never"),
+  Options.filterMap((retries) => retries >= 0 ? Option.some(retries) : Option.none(), "--max-retries is 0 or more"),
+  Options.optional
+)
+
+const resendUnconfirmed = Options.boolean("resend-unconfirmed").pipe(
+  Options.withDescription("Send again to an old server a chunk that it may have got; then it is in the file twice")
+)
+
+const json = Options.boolean("json").pipe(Options.withDescription("Print JSON"))
+
+const url = Args.text({ name: "url" }).pipe(
+  Args.withDescription("The server, like http://127.0.0.1:3000/upload; without a path it means /upload")
+)
+
+const keyPrompt = Effect.gen(function*() {
+  const terminal = yield* Terminal.Terminal
+  if (!process.stdin.isTTY || !process.stderr.isTTY) return undefined
+  // results are for stdout, a question is not
+  const onStderr: Terminal.Terminal = {
+    ...terminal,
+    display: (text) => Effect.sync(() => void process.stderr.write(text))
+  }
+  return Prompt.password({ message: "API key" }).pipe(
+    Effect.provideService(Terminal.Terminal, onStderr),
+    Effect.mapError(() => new ApiKey.ApiKeyMissing({ message: "No API key was given" }))
+  )
+})
+
+interface Settings {
+  readonly dbName: string
+  readonly chunkSize?: number
+  readonly apiKey?: Option.Option<Redacted.Redacted>
+  readonly maxRetries?: Option.Option<number>
+}
+
+/** The whole client over the buffer of that name. */
+const client = (settings: Settings) =>
+  Layer.unwrapEffect(Effect.gen(function*() {
+    const given = yield* Shared.warnOfKey(settings.apiKey ?? Option.none(), tell)
+    const prompt = yield* keyPrompt
+    if (!/^[^/\\]+$/.test(settings.dbName)) {
+      return yield* new ExitCode.Exit({
+        code: ExitCode.usage,
+        line: `--db-name is a name, not a path: ${settings.dbName}`
+      })
+    }
+    return Uploader.layer({
+      chunkSize: settings.chunkSize ?? Uploader.defaults.chunkSize,
+      retry: Option.match(settings.maxRetries ?? Option.none(), {
+        onNone: () => ({}),
+        onSome: (maxRetries) => ({ maxRetries })
+      })
+    }).pipe(
+      Layer.provide(TransportHttp.layer),
+      Layer.provide(ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile(settings.dbName) })),
+      Layer.provide(NodeHttpClient.layerUndici),
+      Layer.provide(ApiKey.layerFromEnv({ given, ...(prompt === undefined ? {} : { prompt }) }))
+    )
+  }))
+
+/** Shows an upload, prints its results, and ends with the code that they call for. */
+const show = <E>(events: Stream.Stream<UploadEvent, E, Uploader.Uploader>, json: boolean) =>
+  Effect.scoped(Effect.gen(function*() {
+    const outcomes: Array<Outcome> = []
+    const progress = yield* Progress.make
+    yield* Stream.runForEach(events, (event) =>
+      Effect.gen(function*() {
+        if (json) yield* print(JSON.stringify(Json.event(event)))
+        else yield* progress(event)
+        if (event._tag !== "Finished") return
+        outcomes.push(event)
+        if (Option.isSome(event.error)) yield* tell(`${event.path}: ${event.error.value}`)
+        else if (!json) yield* print(`${event.path} -> ${Option.getOrElse(event.serverName, () => "?")}`)
+      })).pipe(
+        // also when a refused key ends it half-way
+        Effect.ensuring(Effect.suspend(() => json ? print(JSON.stringify(Json.summary(outcomes))) : Effect.void))
+      )
+    if (outcomes.length === 0 && !json) yield* tell("No files in buffer")
+    const code = ExitCode.of(outcomes.map(({ state }) => state))
+    if (code !== ExitCode.success) return yield* new ExitCode.Exit({ code })
+  }))
+
+const add = Command.make("add", {
+  dbName,
+  chunkSize,
+  paths: Args.text({ name: "path" }).pipe(Args.withDescription("Files to put into the buffer"), Args.atLeast(1))
+}, ({ paths, ...settings }) =>
+  Effect.gen(function*() {
+    const uploader = yield* Uploader.Uploader
+    const missing = yield* Effect.filter(paths, (path) =>
+      Effect.gen(function*() {
+        const { file, replaced } = yield* Effect.flatMap(Source.file(path), uploader.add)
+        if (Option.isSome(replaced)) yield* tell(`${path} was in the buffer already; it is replaced`)
+        yield* print(`${path}  ${file.chunks} chunks`)
+        return false
+      }).pipe(Effect.catchTag("SourceError", ({ message }) => Effect.as(tell(message), true))))
+    if (missing.length > 0) return yield* new ExitCode.Exit({ code: ExitCode.failed })
+  }).pipe(Effect.provide(client(settings)))).pipe(
+    Command.withDescription("Put files into the buffer, to be uploaded later")
+  )
+
+const list = Command.make("list", { dbName, json }, ({ json, ...settings }) =>
+  Effect.gen(function*() {
+    const uploader = yield* Uploader.Uploader
+    const files = uploader.list
+    if (json) {
+      let first = true
+      yield* Stream.runForEach(files, (file) => {
+        const line = `${first ? "[" : ","}${JSON.stringify(Json.file(file))}`
+        first = false
+        return print(line)
+      })
+      return yield* print(first ? "[]" : "]")
+    }
+    const count = yield* Stream.runFoldEffect(files, 0, (count, file) => Effect.as(print(file.path), count + 1))
+    if (count === 0) yield* print("No files in buffer")
+  }).pipe(Effect.provide(client(settings)))).pipe(
+    Command.withDescription("List the files in the buffer")
+  )
+
+const upload = Command.make("upload", {
+  apiKey: Shared.apiKey,
+  dbName,
+  maxRetries,
+  resendUnconfirmed,
+  json,
+  url
+}, ({ json, resendUnconfirmed, url, ...settings }) =>
+  Effect.gen(function*() {
+    const uploader = yield* Uploader.Uploader
+    yield* show(uploader.upload({ endpoint: url, resendUnconfirmed }), json)
+  }).pipe(Effect.provide(client(settings)))).pipe(
+    Command.withDescription("Send the files in the buffer until the server holds them")
+  )
+
+const bufferAndUpload = Command.make("buffer-and-upload", {
+  apiKey: Shared.apiKey,
+  dbName,
+  chunkSize,
+  maxRetries,
+  resendUnconfirmed,
+  json,
+  file: Args.text({ name: "file" }).pipe(Args.withDescription("The file to send")),
+  url
+}, ({ file, json, resendUnconfirmed, url, ...settings }) =>
+  Effect.gen(function*() {
+    const uploader = yield* Uploader.Uploader
+    const source = yield* Source.file(file)
+    yield* show(uploader.bufferAndUpload(source, { endpoint: url, resendUnconfirmed }), json)
+  }).pipe(Effect.provide(client(settings)))).pipe(
+    Command.withDescription("Put one file into the buffer and send it at once")
+  )
+
+const clear = Command.make("clear", { dbName }, (settings) =>
+  Effect.gen(function*() {
+    yield* (yield* Uploader.Uploader).clear
+    yield* tell("Buffer cleared")
+  }).pipe(Effect.provide(client(settings)))).pipe(
+    Command.withDescription("Remove every file from the buffer")
+  )
+
+/** The `indexcp` command. */
+export const command = Command.make("indexcp").pipe(
+  Command.withDescription("Moves files over bad networks and loses nothing"),
+  Command.withSubcommands([add, list, upload, bufferAndUpload, clear])
+)
+
+/** Runs `indexcp` with the words behind its name, to its exit code. */
+export const program = (words: ReadonlyArray<string>) =>
+  run(command, { name: "indexcp", description: "Moves files over bad networks and loses nothing" }, words)

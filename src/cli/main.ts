@@ -1,0 +1,108 @@
+/**
+ * How both programs run: words checked, one readable line for a failure, exit codes.
+ *
+ * @module
+ */
+import type * as CliApp from "@effect/cli/CliApp"
+import * as CliConfig from "@effect/cli/CliConfig"
+import * as Command from "@effect/cli/Command"
+import * as HelpDoc from "@effect/cli/HelpDoc"
+import * as ValidationError from "@effect/cli/ValidationError"
+import * as NodeContext from "@effect/platform-node/NodeContext"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
+import * as Cause from "effect/Cause"
+import * as Console from "effect/Console"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
+import * as LogLevel from "effect/LogLevel"
+import * as Option from "effect/Option"
+import { readFileSync } from "node:fs"
+import * as ExitCode from "./ExitCode.ts"
+import * as Words from "./words.ts"
+
+/** From package.json, the same distance away in `src/cli`, `dist/cli` and `dist/bin`. */
+const { version } = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+  readonly version: string
+}
+
+/** A line on stderr. */
+export const tell = (line: string): Effect.Effect<void> => Console.error(line)
+
+/** A line on stdout: a result. */
+export const print = (line: string): Effect.Effect<void> => Console.log(line)
+
+const lineOf = (error: unknown): string =>
+  error instanceof Error && error.message !== "" ? error.message : `Unexpected failure: ${String(error)}`
+
+/** The exit code of a failure, after its line was told. */
+const report = (cause: Cause.Cause<unknown>): Effect.Effect<number> => {
+  const failure = Cause.failureOption(cause)
+  if (Option.isNone(failure)) {
+    return Cause.isInterruptedOnly(cause)
+      ? Effect.interrupt
+      : Effect.as(
+        Effect.andThen(Effect.logDebug(cause), tell(lineOf(Cause.squash(cause)))),
+        ExitCode.unexpected
+      )
+  }
+  const error = failure.value
+  if (error instanceof ExitCode.Exit) {
+    return Effect.as(error.line === undefined ? Effect.void : tell(error.line), error.code)
+  }
+  // the parser has told its errors already
+  if (ValidationError.isValidationError(error)) return Effect.succeed(ExitCode.usage)
+  return Effect.as(
+    tell(lineOf(error)),
+    ExitCode.byTag[(error as { readonly _tag?: string })._tag ?? ""] ?? ExitCode.unexpected
+  )
+}
+
+/** Runs a command with the words behind the program's name, to its exit code. */
+export const run = <Name extends string, E, A>(
+  command: Command.Command<Name, CliApp.CliApp.Environment, E, A>,
+  about: { readonly name: string; readonly description: string },
+  words: ReadonlyArray<string>
+): Effect.Effect<number, never, CliApp.CliApp.Environment> => {
+  const asked = Words.withHelp(words)
+  const parse = Command.run(command, {
+    name: about.name,
+    version,
+    summary: HelpDoc.getSpan(HelpDoc.p(about.description))
+  })
+  return Words.check(command as never, asked).pipe(
+    Effect.andThen(parse(["node", about.name, ...asked])),
+    Effect.as(ExitCode.success),
+    Effect.catchAllCause(report),
+    Effect.provide(CliConfig.layer({ showBuiltIns: false }))
+  )
+}
+
+const environment = Layer.mergeAll(
+  NodeContext.layer,
+  Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)),
+  Logger.minimumLogLevel(LogLevel.Info)
+)
+
+/** Runs a program on this process: its words, its signals, its exit code. */
+export const start = (
+  program: (words: ReadonlyArray<string>) => Effect.Effect<number, never, CliApp.CliApp.Environment>
+): void => {
+  let signal: keyof typeof ExitCode.interrupted = "SIGINT"
+  process.once("SIGTERM", () => {
+    signal = "SIGTERM"
+  })
+  NodeRuntime.runMain(Effect.provide(program(process.argv.slice(2)), environment), {
+    disableErrorReporting: true,
+    disablePrettyLogger: true,
+    teardown: (exit, onExit) =>
+      onExit(
+        Exit.isSuccess(exit)
+          ? exit.value as number
+          : Cause.isInterruptedOnly(exit.cause)
+          ? ExitCode.interrupted[signal]
+          : ExitCode.unexpected
+      )
+  })
+}

@@ -1,0 +1,2 @@
+/** `indexedcp/client-node`: the client's layers that need Node. */
+export * as ChunkStoreSqlite from "./client/ChunkStoreSqlite.ts"

@@ -1,0 +1,44 @@
+/**
+ * What an upload tells while it works, and what has become of each file at the end.
+ *
+ * @module
+ */
+import * as Data from "effect/Data"
+import type * as Option from "effect/Option"
+import type { Sha256 } from "../protocol/Sha256.ts"
+import type { FileId } from "./ChunkStore.ts"
+
+/**
+ * `delivered`: the server holds the whole file, the buffer no longer does. All others are still in the buffer: `failed` for
+ * good (until asked for again), `unconfirmed` because a revision-1 server may or may not have got a chunk, `waiting` because
+ * the client gave up waiting for the server, `claimed` because somebody else is sending it.
+ */
+export type OutcomeState = "delivered" | "failed" | "unconfirmed" | "waiting" | "claimed"
+
+/** What became of one file. */
+export interface Outcome {
+  readonly file: FileId
+  /** As it was added. */
+  readonly path: string
+  readonly serverName: Option.Option<string>
+  /** Bytes. */
+  readonly size: number
+  readonly sha256: Sha256
+  readonly state: OutcomeState
+  /** Why it was not delivered. */
+  readonly error: Option.Option<string>
+}
+
+export type UploadEvent = Data.TaggedEnum<{
+  /** The first request for a file is about to go out. Bytes. */
+  Started: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }
+  /** A server acknowledged more bytes: so many of the file now. */
+  Progress: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }
+  /** Passing trouble: the next try comes after so many milliseconds. */
+  Waiting: { readonly file: FileId; readonly path: string; readonly reason: string; readonly delay: number }
+  /** Something the user should know about a file that goes on all the same. */
+  Notice: { readonly file: FileId; readonly path: string; readonly message: string }
+  Finished: Outcome
+}>
+
+export const { $match: match, Finished, Notice, Progress, Started, Waiting } = Data.taggedEnum<UploadEvent>()

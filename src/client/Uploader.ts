@@ -1,0 +1,280 @@
+/**
+ * The uploading program: add files to the buffer, and send them until a server has said that it holds them.
+ *
+ * @module
+ */
+import * as Chunk from "effect/Chunk"
+import * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import * as Mailbox from "effect/Mailbox"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
+import * as Stream from "effect/Stream"
+import type { Receipt } from "../protocol/Receipt.ts"
+import * as Sha256 from "../protocol/Sha256.ts"
+import { type BufferedFile, ChunkStore, ChunkStoreError, type FileId } from "./ChunkStore.ts"
+import * as Deliver from "./internal/deliver.ts"
+import type { Parts, StopError } from "./internal/delivery.ts"
+import * as Retry from "./internal/retry.ts"
+import type { Source, SourceError } from "./Source.ts"
+import { Transport, type TransportError } from "./Transport.ts"
+import * as UploadEvent from "./UploadEvent.ts"
+
+export interface UploaderOptions {
+  /** Bytes a stored piece, and a chunk on the wire: 1 to 16 MiB. Default 1 MiB. */
+  readonly chunkSize: number
+  readonly retry: Partial<Retry.RetryOptions>
+}
+
+export const defaults: UploaderOptions = { chunkSize: 1024 * 1024, retry: {} }
+
+/** Pieces are stored in one transaction each, which must stay short. */
+export const largestChunk = 16 * 1024 * 1024
+
+/** The chunk size is not a whole number from 1 to 16 MiB. */
+export class InvalidChunkSize extends Schema.TaggedError<InvalidChunkSize>("indexedcp/InvalidChunkSize")(
+  "InvalidChunkSize",
+  { message: Schema.String }
+) {}
+
+/** The URL is none that files can be sent to. */
+export class InvalidEndpoint extends Schema.TaggedError<InvalidEndpoint>("indexedcp/InvalidEndpoint")(
+  "InvalidEndpoint",
+  { message: Schema.String }
+) {}
+
+/** What was added, and the unsent file of the same source that it replaced. */
+export interface Added {
+  readonly file: BufferedFile
+  readonly replaced: Option.Option<BufferedFile>
+}
+
+export interface UploadOptions {
+  /** A full URL; without a path it means `/upload`. */
+  readonly endpoint: string
+  /** Only these files. Default: all. */
+  readonly files?: ReadonlyArray<FileId>
+  /** Send again to a revision-1 server what it may have got already. Default false. */
+  readonly resendUnconfirmed?: boolean
+}
+
+/** What ends an upload of several files: a refused key, a wrong URL, an unusable buffer. The data is kept. */
+export type UploadError = StopError | InvalidEndpoint | ChunkStoreError
+
+export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
+  /** Puts a source into the buffer, all of it or nothing. Durable on return; the source is needed no more. */
+  readonly add: (source: Source) => Effect.Effect<Added, SourceError | ChunkStoreError>
+
+  /** The files in the buffer, oldest first. */
+  readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
+
+  /**
+   * Sends buffered files, one after the other, and tells how it goes. Each file ends with a `Finished` event; one that is not
+   * delivered stays in the buffer, and the others go on. Ending the stream early stops the upload, to be gone on with later.
+   */
+  readonly upload: (options: UploadOptions) => Stream.Stream<UploadEvent.UploadEvent, UploadError>
+
+  /** {@link upload} to its end: what became of each file. */
+  readonly uploadAll: (options: UploadOptions) => Effect.Effect<ReadonlyArray<UploadEvent.Outcome>, UploadError>
+
+  /** Adds a source and sends it. When that does not succeed, it stays in the buffer. */
+  readonly bufferAndUpload: (
+    source: Source,
+    options: Omit<UploadOptions, "files">
+  ) => Stream.Stream<UploadEvent.UploadEvent, SourceError | UploadError>
+
+  /**
+   * Sends one chunk, once, in revision 1: for somebody who reads a stream themselves and sends index 0, 1, 2… in order,
+   * each after the answer for the one before, without a closing call.
+   */
+  readonly sendChunk: (
+    chunk: { readonly endpoint: string; readonly bytes: Uint8Array; readonly index: number; readonly fileName: string }
+  ) => Effect.Effect<Receipt, TransportError | InvalidEndpoint>
+
+  /** Empties the buffer. */
+  readonly clear: Effect.Effect<void, ChunkStoreError>
+}>() {}
+
+/** A full HTTP URL, `/upload` when it has no path. */
+export const endpointOf = (url: string): Effect.Effect<string, InvalidEndpoint> =>
+  Effect.suspend(() => {
+    const parsed = URL.canParse(url) ? new URL(url) : undefined
+    if (parsed === undefined || !/^https?:$/.test(parsed.protocol)) {
+      return Effect.fail(
+        new InvalidEndpoint({ message: `Not a URL: ${url}. Give one like http://127.0.0.1:3000/upload` })
+      )
+    }
+    if (parsed.pathname === "/") parsed.pathname = "/upload"
+    return Effect.succeed(parsed.href)
+  })
+
+/** Stores a source's bytes in pieces of `chunkSize` and returns what they are together. */
+const storeBytes = (
+  store: Context.Tag.Service<ChunkStore>,
+  file: FileId,
+  source: Source,
+  chunkSize: number
+) =>
+  Effect.gen(function*() {
+    const hasher = Sha256.make()
+    let size = 0
+    let held = new Uint8Array(chunkSize)
+    let heldBytes = 0
+    const append = (piece: Uint8Array) => {
+      hasher.update(piece)
+      size += piece.length
+      return store.append(file, piece)
+    }
+    yield* Stream.runForEach(source.bytes(chunkSize), (bytes) =>
+      Effect.gen(function*() {
+        if (heldBytes === 0 && bytes.length === chunkSize) return yield* append(bytes)
+        for (let at = 0; at < bytes.length;) {
+          const part = bytes.subarray(at, at + chunkSize - heldBytes)
+          held.set(part, heldBytes)
+          heldBytes += part.length
+          at += part.length
+          if (heldBytes < chunkSize) continue
+          yield* append(held)
+          held = new Uint8Array(chunkSize)
+          heldBytes = 0
+        }
+      }))
+    if (heldBytes > 0) yield* append(held.subarray(0, heldBytes))
+    return { size, sha256: hasher.digest() }
+  })
+
+const make = (options: UploaderOptions) =>
+  Effect.gen(function*() {
+    const store = yield* ChunkStore
+    const transport = yield* Transport
+    const { chunkSize } = options
+    if (!Number.isInteger(chunkSize) || chunkSize < 1 || chunkSize > largestChunk) {
+      return yield* new InvalidChunkSize({
+        message: `The chunk size is ${chunkSize}; choose a whole number of bytes from 1 to ${largestChunk} (16 MiB)`
+      })
+    }
+    const retry = { ...Retry.defaults, ...options.retry }
+
+    const add = Effect.fn("Uploader.add")((source: Source) =>
+      Effect.scoped(Effect.gen(function*() {
+        const { name, path } = source
+        const file = yield* store.begin({ path, name, source: source.source, chunkSize })
+        const whole = yield* storeBytes(store, file, source, chunkSize)
+        const replaced = yield* store.seal(file, whole)
+        const sealed = yield* Effect.catchTag(
+          store.get(file),
+          "NotBuffered",
+          () => new ChunkStoreError({ message: `The buffer was cleared while ${path} was added to it; add it again` })
+        )
+        return { file: sealed, replaced }
+      }))
+    )
+
+    /** Sends one file; everything that concerns it alone becomes its outcome. */
+    const one = (parts: Parts, file: BufferedFile) => {
+      const ended = (state: UploadEvent.OutcomeState, end: { readonly message: string }) =>
+        Effect.succeed({ state, error: Option.some(end.message), serverName: Option.none<string>() })
+      const givenUp = (error: { readonly message: string }) =>
+        Effect.andThen(
+          Effect.catchTag(store.setFailure(file.id, Option.some(error.message)), "NotBuffered", () => Effect.void),
+          ended("failed", error)
+        )
+      return Effect.scoped(Effect.gen(function*() {
+        yield* store.claim(file.id)
+        const serverName = yield* Deliver.deliver(parts, file.id)
+        yield* store.drop(file.id)
+        return { state: "delivered" as const, error: Option.none(), serverName: Option.some(serverName) }
+      })).pipe(
+        Effect.catchTags({
+          AlreadyClaimed: (error) => ended("claimed", error),
+          NotBuffered: (error) => ended("failed", error),
+          Unconfirmed: (error) => ended("unconfirmed", error),
+          GaveUpWaiting: (error) => ended("waiting", error),
+          GivenUp: givenUp,
+          PieceDamaged: givenUp,
+          Unreachable: givenUp,
+          NoAnswer: givenUp
+        }),
+        Effect.flatMap((end) =>
+          parts.emit(UploadEvent.Finished({
+            file: file.id,
+            path: file.path,
+            size: file.size,
+            sha256: file.sha256,
+            ...end
+          }))
+        ),
+        Effect.withSpan("Uploader.file", { attributes: { size: file.size } }),
+        Effect.annotateLogs({ file: file.path })
+      )
+    }
+
+    /** A stream of the events of a program, which stops when the stream does. */
+    const eventsOf = <E>(
+      program: (emit: Parts["emit"]) => Effect.Effect<unknown, E, Scope.Scope>
+    ): Stream.Stream<UploadEvent.UploadEvent, E> =>
+      Stream.unwrapScoped(Effect.gen(function*() {
+        const events = yield* Mailbox.make<UploadEvent.UploadEvent, E>({ capacity: 16 })
+        yield* Effect.forkScoped(Mailbox.into(program((event) => Effect.asVoid(events.offer(event))), events))
+        return Mailbox.toStream(events)
+      }))
+
+    const uploadInto = (asked: UploadOptions, emit: Parts["emit"]) =>
+      Effect.gen(function*() {
+        const parts: Parts = {
+          store,
+          transport,
+          emit,
+          retry,
+          endpoint: yield* endpointOf(asked.endpoint),
+          resendUnconfirmed: asked.resendUnconfirmed ?? false
+        }
+        const files = asked.files === undefined ? store.list : Stream.fromIterable(asked.files).pipe(
+          Stream.mapEffect((file) =>
+            Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
+          ),
+          Stream.filterMap((file) => file)
+        )
+        yield* Stream.runForEach(files, (file) => one(parts, file))
+      })
+
+    const upload = (asked: UploadOptions) => eventsOf((emit) => uploadInto(asked, emit))
+
+    return Uploader.of({
+      add,
+      list: store.list,
+      upload,
+      uploadAll: (asked) =>
+        upload(asked).pipe(
+          Stream.filterMap((event) => event._tag === "Finished" ? Option.some(event) : Option.none()),
+          Stream.runCollect,
+          Effect.map(Chunk.toReadonlyArray)
+        ),
+      bufferAndUpload: (source, asked) =>
+        eventsOf((emit) =>
+          Effect.gen(function*() {
+            // a URL that cannot be meant is found before the file is read
+            yield* endpointOf(asked.endpoint)
+            const { file } = yield* add(source)
+            yield* uploadInto({ ...asked, files: [file.id] }, emit)
+          })
+        ),
+      sendChunk: Effect.fn("Uploader.sendChunk")(function*({ bytes, endpoint, fileName, index }) {
+        const { receipt } = yield* transport.send({
+          endpoint: yield* endpointOf(endpoint),
+          body: bytes,
+          chunk: { index, fileName, contentDigest: Option.some(Sha256.of(bytes)), upload: Option.none() }
+        })
+        return receipt
+      }),
+      clear: store.clear
+    })
+  })
+
+/** An uploader over the buffer and the transport at hand. */
+export const layer = (
+  options: Partial<UploaderOptions> = {}
+): Layer.Layer<Uploader, InvalidChunkSize, ChunkStore | Transport> =>
+  Layer.effect(Uploader, make({ ...defaults, ...options }))

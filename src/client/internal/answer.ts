@@ -1,0 +1,126 @@
+/**
+ * PROTOCOL.md, "Which answers count, for a client", as functions of an answer.
+ *
+ * @internal
+ */
+import * as Either from "effect/Either"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import { type Chunk, CountFromString } from "../../protocol/ChunkHeaders.ts"
+import * as FileName from "../../protocol/FileName.ts"
+import { ErrorBody } from "../../protocol/ProtocolError.ts"
+import * as Receipt from "../../protocol/Receipt.ts"
+import type { UploadId } from "../../protocol/UploadId.ts"
+import * as UploadLimit from "../../protocol/UploadLimit.ts"
+import { UploadState } from "../../protocol/UploadState.ts"
+import { type Acknowledged, NoAnswer, Refused } from "../Transport.ts"
+
+export interface Answer {
+  readonly status: number
+  /** Lower-case names. */
+  readonly headers: Readonly<Record<string, string | undefined>>
+  readonly text: string
+}
+
+const json = (text: string): Option.Option<object> =>
+  Option.filter(
+    Option.liftThrowable((text: string): unknown => JSON.parse(text))(text),
+    (value): value is object => typeof value === "object" && value !== null
+  )
+
+const decodeReceipt1 = Schema.decodeUnknownOption(Receipt.Receipt1)
+const decodeReceipt2 = Schema.decodeUnknownOption(Receipt.Receipt2)
+const decodeState = Schema.decodeUnknownOption(UploadState)
+const decodeError = Schema.decodeUnknownOption(ErrorBody)
+const decodeSeconds = Schema.decodeUnknownOption(CountFromString)
+
+const stranger = (answer: Answer): NoAnswer =>
+  new NoAnswer({
+    message: answer.status >= 300 && answer.status < 400
+      ? `The address redirects to ${
+        answer.headers["location"] ?? "somewhere else"
+      }; if that is the server, use it as URL`
+      : `Something that is no IndexedCP server answered (status ${answer.status}): a login page or a proxy on the way?`
+  })
+
+const limitOf = (answer: Answer): UploadLimit.UploadLimit => UploadLimit.decode(answer.headers["upload-limit"] ?? "")
+
+const refused = (answer: Answer): Refused => {
+  const body = Option.flatMap(json(answer.text), decodeError)
+  const text = answer.text.replace(/\s+/g, " ").trim().slice(0, 200)
+  const { error, message = error } = Option.getOrElse(body, () => ({ error: text, message: text }))
+  const seconds = decodeSeconds(answer.headers["retry-after"])
+  const { maxAppendSize } = limitOf(answer)
+  return new Refused({
+    status: answer.status,
+    error,
+    message: `The server answered ${answer.status}${message === "" ? "" : `: ${message}`}`,
+    ...(Option.isSome(seconds) ? { retryAfter: seconds.value } : {}),
+    ...(maxAppendSize === undefined ? {} : { maxBody: maxAppendSize })
+  })
+}
+
+const isStranger = ({ status }: Answer) => status < 400 || status === 511
+
+/** Whether the name that came back is the one that was sent, in any of the ways servers read the header. */
+const echoes = (sent: string, name: string, back: string): boolean =>
+  back === sent || back === name || back === FileName.decode(sent)
+
+const receiptOf = (
+  answer: Answer,
+  chunk: Omit<Chunk, "sentName">,
+  sentName: string
+): Option.Option<Receipt.Receipt> => {
+  const body = json(answer.text)
+  const receipt: Option.Option<Receipt.Receipt> = Option.isNone(body)
+    ? Option.liftPredicate(/^Chunk received\s*$/.test(answer.text), Boolean).pipe(Option.map(() => ({
+      message: Receipt.message,
+      actualFilename: FileName.base(sentName),
+      chunkIndex: chunk.index,
+      clientFilename: sentName
+    })))
+    : "uploadId" in body.value
+    ? Option.filter(
+      decodeReceipt2(body.value),
+      ({ uploadId }) => Option.exists(chunk.upload, ({ id }) => id === uploadId)
+    )
+    : decodeReceipt1(body.value)
+  return Option.filter(
+    receipt,
+    ({ chunkIndex, clientFilename }) => chunkIndex === chunk.index && echoes(sentName, chunk.fileName, clientFilename)
+  )
+}
+
+/** What came back for a chunk that was sent under a name. */
+export const forChunk = (
+  answer: Answer,
+  chunk: Omit<Chunk, "sentName">,
+  sentName: string
+): Either.Either<Acknowledged, NoAnswer | Refused> => {
+  if (!isStranger(answer)) return Either.left(refused(answer))
+  const receipt = answer.status === 200 ? receiptOf(answer, chunk, sentName) : Option.none<Receipt.Receipt>()
+  return Option.isSome(receipt)
+    ? Either.right({ receipt: receipt.value, limit: limitOf(answer) })
+    : Either.left(stranger(answer))
+}
+
+const saysUnknown = (answer: Answer): boolean =>
+  answer.status === 404 &&
+  Option.exists(Option.flatMap(json(answer.text), decodeError), ({ error }) => error === "Unknown upload")
+
+/** What came back for `GET <endpoint>/<id>`. */
+export const forState = (
+  answer: Answer,
+  id: UploadId
+): Either.Either<Option.Option<UploadState>, NoAnswer | Refused> => {
+  if (saysUnknown(answer)) return Either.right(Option.none())
+  if (!isStranger(answer)) return Either.left(refused(answer))
+  const state = answer.status === 200 ? Option.flatMap(json(answer.text), decodeState) : Option.none<UploadState>()
+  return Option.exists(state, ({ uploadId }) => uploadId === id) ? Either.right(state) : Either.left(stranger(answer))
+}
+
+/** What came back for `DELETE <endpoint>/<id>`. */
+export const forAbort = (answer: Answer): Either.Either<void, NoAnswer | Refused> =>
+  answer.status === 204 || saysUnknown(answer)
+    ? Either.right(undefined)
+    : Either.left(isStranger(answer) ? stranger(answer) : refused(answer))

@@ -1,0 +1,135 @@
+/**
+ * What the delivery of one file is made of: its parts, and the ways it can end without being delivered.
+ *
+ * @internal
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+import type { ChunkUpload } from "../../protocol/ChunkHeaders.ts"
+import type { Range } from "../../protocol/Ranges.ts"
+import type { ApiKeyMissing } from "../ApiKey.ts"
+import type { BufferedFile, ChunkStore } from "../ChunkStore.ts"
+import {
+  isRefused,
+  isTransportError,
+  type NoAnswer,
+  type Outgoing,
+  type Refused,
+  type Transport,
+  type TransportError
+} from "../Transport.ts"
+import * as UploadEvent from "../UploadEvent.ts"
+import * as Retry from "./retry.ts"
+
+/** This file is given up; it stays in the buffer with the reason. */
+export class GivenUp extends Schema.TaggedError<GivenUp>("indexedcp/GivenUp")("GivenUp", { message: Schema.String }) {}
+
+/** A revision-1 server may or may not have got a chunk. */
+export class Unconfirmed extends Schema.TaggedError<Unconfirmed>("indexedcp/Unconfirmed")("Unconfirmed", {
+  message: Schema.String
+}) {}
+
+/** 401 or 403: no file can be sent with this key. */
+export class KeyRefused extends Schema.TaggedError<KeyRefused>("indexedcp/KeyRefused")("KeyRefused", {
+  message: Schema.String
+}) {}
+
+/** 404: there is no IndexedCP server at this URL. */
+export class WrongEndpoint extends Schema.TaggedError<WrongEndpoint>("indexedcp/WrongEndpoint")("WrongEndpoint", {
+  message: Schema.String
+}) {}
+
+export interface Parts {
+  readonly store: Context.Tag.Service<ChunkStore>
+  readonly transport: Context.Tag.Service<Transport>
+  readonly emit: (event: UploadEvent.UploadEvent) => Effect.Effect<void>
+  readonly endpoint: string
+  readonly retry: Retry.RetryOptions
+  /** Send again to a revision-1 server what it may have got already. */
+  readonly resendUnconfirmed: boolean
+}
+
+/** Whether the server may have got the bytes all the same. */
+export const isAmbiguous = (error: { readonly _tag: string }): error is NoAnswer | Refused =>
+  error._tag === "NoAnswer" ||
+  (error._tag === "Refused" && ((error as Refused).status === 408 || (error as Refused).status >= 500))
+
+/** Whether it passes and the server has certainly not got the bytes. */
+export const isHarmless = (error: TransportError): boolean => Retry.isPassing(error) && !isAmbiguous(error)
+
+/**
+ * Sends with a durable mark that a chunk is on its way. The mark stays when the outcome is not known, also because the
+ * program died.
+ */
+export const marked = (parts: Parts, file: BufferedFile, out: Outgoing) =>
+  Effect.andThen(
+    parts.store.remember(file.id, { sending: Option.some(out.chunk.index) }),
+    Effect.tapError(parts.transport.send(out), (error) =>
+      isAmbiguous(error) ? Effect.void : parts.store.remember(file.id, { sending: Option.none() }))
+  )
+
+/** What a refusal that does not pass means for the file or for all of them. */
+export const refusal = (error: Refused): GivenUp | KeyRefused | WrongEndpoint => {
+  const { message } = error
+  switch (error.status) {
+    case 401:
+    case 403:
+      return new KeyRefused({ message: `${message}. Check the API key` })
+    case 404:
+      return new WrongEndpoint({ message: `${message}. Check the URL: servers take uploads at /upload` })
+    default:
+      return new GivenUp({ message })
+  }
+}
+
+/** Turns refusals that nobody caught before into what they mean. */
+export const settled = <A, E>(
+  effect: Effect.Effect<A, E | Refused>
+): Effect.Effect<A, Exclude<E, Refused> | GivenUp | KeyRefused | WrongEndpoint> =>
+  Effect.mapError(effect, (error) => isRefused(error) ? refusal(error) : error as Exclude<E, Refused>)
+
+/** Persists with a `Waiting` event before each pause. */
+export const persist = <A, E>(
+  parts: Parts,
+  file: BufferedFile,
+  passes: (error: TransportError) => boolean,
+  exchange: Effect.Effect<A, TransportError | E>
+): Effect.Effect<A, TransportError | E | Retry.GaveUpWaiting> =>
+  Retry.persist(
+    exchange,
+    (error): error is TransportError => isTransportError(error) && passes(error),
+    (error, delay) => parts.emit(UploadEvent.Waiting({ file: file.id, path: file.path, reason: error.message, delay })),
+    parts.retry
+  )
+
+/** The request for a range of a file, read from the buffer and checked against its hashes. */
+export const outgoing = (
+  parts: Parts,
+  file: BufferedFile,
+  [from, to]: Range,
+  upload: Option.Option<Pick<ChunkUpload, "id" | "known">>
+) =>
+  Effect.map(parts.store.read(file.id, from, to), ({ bytes, sha256 }): Outgoing => ({
+    endpoint: parts.endpoint,
+    body: bytes,
+    chunk: {
+      index: file.firstIndex + Math.floor(from / file.chunkSize),
+      fileName: file.name,
+      contentDigest: Option.some(sha256),
+      upload: Option.map(upload, ({ id, known }) => ({
+        id,
+        known,
+        offset: from,
+        size: Option.some(file.size),
+        sha256: to === file.size ? Option.some(file.sha256) : Option.none()
+      }))
+    }
+  }))
+
+/** Progress, in bytes that a server has acknowledged. */
+export const progress = (parts: Parts, file: BufferedFile, acknowledged: number) =>
+  parts.emit(UploadEvent.Progress({ file: file.id, path: file.path, size: file.size, acknowledged }))
+
+export type StopError = KeyRefused | WrongEndpoint | ApiKeyMissing

@@ -1,0 +1,11 @@
+/** `indexedcp/protocol`: the contract between client and server. No I/O, no Node. */
+export * as Api from "./protocol/Api.ts"
+export * as ChunkHeaders from "./protocol/ChunkHeaders.ts"
+export * as FileName from "./protocol/FileName.ts"
+export * as ProtocolError from "./protocol/ProtocolError.ts"
+export * as Ranges from "./protocol/Ranges.ts"
+export * as Receipt from "./protocol/Receipt.ts"
+export * as Sha256 from "./protocol/Sha256.ts"
+export * as UploadId from "./protocol/UploadId.ts"
+export * as UploadLimit from "./protocol/UploadLimit.ts"
+export * as UploadState from "./protocol/UploadState.ts"

@@ -1,0 +1,7 @@
+/** `indexedcp/server-node`: the server's layers that need Node, and the whole server as one layer. */
+export * as NodeServer from "./server/NodeServer.ts"
+export * as OutputFolder from "./server/OutputFolder.ts"
+export * as Server from "./server/Server.ts"
+export * as SimpleServer from "./server/SimpleServer.ts"
+export * as UploadLedgerSqlite from "./server/UploadLedgerSqlite.ts"
+export * as UploadStoreFileSystem from "./server/UploadStoreFileSystem.ts"

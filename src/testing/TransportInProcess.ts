@@ -1,0 +1,63 @@
+/**
+ * A transport that hands chunks straight to a `Receiver` in the same process: the whole path without sockets.
+ *
+ * @module
+ */
+import * as Effect from "effect/Effect"
+import * as Layer from "effect/Layer"
+import { NoAnswer, Refused, Transport } from "../client/Transport.ts"
+import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
+import { type ProtocolError, retryAfter } from "../protocol/ProtocolError.ts"
+import * as Body from "../server/Body.ts"
+import { Receiver } from "../server/Receiver.ts"
+
+const refused = (error: ProtocolError): Refused => {
+  const seconds = retryAfter(error)
+  return new Refused({
+    status: error.status,
+    error: error.error,
+    message: error.message,
+    ...(seconds === undefined ? {} : { retryAfter: seconds })
+  })
+}
+
+/** Chunks of the principal `default` from `remoteAddress`, whatever their endpoint. */
+export const layer = (options: { readonly remoteAddress?: string } = {}): Layer.Layer<Transport, never, Receiver> =>
+  Layer.effect(
+    Transport,
+    Effect.map(Receiver, (receiver) => {
+      const principal = { name: "default" }
+      return Transport.of({
+        send: ({ body, chunk, endpoint }) =>
+          Effect.gen(function*() {
+            const headers = ChunkHeaders.encode(chunk)
+            const { receipt } = yield* receiver.receive({
+              principal,
+              // through the headers, as over a wire
+              chunk: yield* ChunkHeaders.decode(headers),
+              body: Body.of(body),
+              request: {
+                headers,
+                method: "POST",
+                url: new URL(endpoint).pathname,
+                remoteAddress: options.remoteAddress ?? "127.0.0.1",
+                keyName: principal.name
+              }
+            })
+            return { receipt, limit: {} }
+          }).pipe(Effect.mapError((error) =>
+            error._tag === "BodyCut" ? new NoAnswer({ message: error.message }) : refused(error)
+          )),
+        state: (_, id) =>
+          Effect.asSome(receiver.state(principal, id)).pipe(
+            Effect.catchTag("UnknownUpload", () => Effect.succeedNone),
+            Effect.mapError(refused)
+          ),
+        abort: (_, id) =>
+          receiver.abort(principal, id).pipe(
+            Effect.catchTag("UnknownUpload", () => Effect.void),
+            Effect.mapError(refused)
+          )
+      })
+    })
+  )

@@ -1,0 +1,168 @@
+import { describe, expect, it } from "@effect/vitest"
+import { Effect, Layer, Option } from "effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import * as Sha256 from "../../src/protocol/Sha256.ts"
+import * as Body from "../../src/server/Body.ts"
+import { UploadStore } from "../../src/server/UploadStore.ts"
+import * as UploadStoreFileSystem from "../../src/server/UploadStoreFileSystem.ts"
+import { key, safe, stage, suite, text } from "../contract/UploadStore.ts"
+import * as RawFiles from "../support/rawFiles.ts"
+
+suite(
+  "file system",
+  Layer.unwrapScoped(
+    Effect.map(
+      RawFiles.temporaryFolder,
+      (folder) => Layer.merge(UploadStoreFileSystem.layer({ outputDir: folder }), RawFiles.layer(folder))
+    )
+  )
+)
+
+/** Runs with a store of its own on the folder; another call is another start of the server. */
+const using = <A, E>(folder: string, use: Effect.Effect<A, E, UploadStore>) =>
+  Effect.provide(use, UploadStoreFileSystem.layer({ outputDir: folder }))
+
+const read = (...path: ReadonlyArray<string>) => Fs.readFileSync(Path.join(...path), "utf8")
+
+/** Stages `bytes` and publishes them. */
+const publish = Effect.fnUntraced(
+  function*(name: string, bytes: string, mode: "exclusive" | "overwrite" = "exclusive") {
+    const store = yield* UploadStore
+    const extents = yield* stage(key(1), bytes)
+    yield* store.publish(key(1), Effect.succeed(extents), safe(name), mode)
+  }
+)
+
+describe("UploadStoreFileSystem", () => {
+  it.scoped("makes the output folder, and keeps its own files in one folder there, for the owner", () =>
+    Effect.gen(function*() {
+      const folder = Path.join(yield* RawFiles.temporaryFolder, "new", "output")
+      yield* using(folder, stage(key(1), "abc"))
+      expect(Fs.readdirSync(folder)).toEqual([".indexedcp"])
+      expect(Fs.statSync(Path.join(folder, ".indexedcp")).mode & 0o007).toBe(0)
+      expect(Fs.readdirSync(Path.join(folder, ".indexedcp", "parts"))).toEqual([key(1)])
+    }))
+
+  it.scoped("leaves a file that has the name as it was, to the inode", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      const path = Path.join(folder, "a")
+      Fs.writeFileSync(path, "theirs, longer")
+      const before = Fs.statSync(path)
+      expect(yield* Effect.flip(using(folder, publish("a", "ours")))).toMatchObject({ _tag: "NameTaken" })
+      expect(read(path)).toBe("theirs, longer")
+      expect(Fs.statSync(path)).toMatchObject({ ino: before.ino, mtimeMs: before.mtimeMs })
+    }))
+
+  it.scoped("takes names of links, broken links and folders for taken", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      Fs.symlinkSync(Path.join(folder, "nowhere"), Path.join(folder, "broken"))
+      Fs.writeFileSync(Path.join(folder, "target"), "target")
+      Fs.symlinkSync(Path.join(folder, "target"), Path.join(folder, "link"))
+      Fs.mkdirSync(Path.join(folder, "dir"))
+      for (const name of ["broken", "link", "dir"]) {
+        yield* using(
+          folder,
+          Effect.gen(function*() {
+            const store = yield* UploadStore
+            expect(yield* store.holder(key(1), safe(name))).toBe("other")
+            expect((yield* Effect.flip(publish(name, "ours")))._tag).toBe("NameTaken")
+            yield* store.drop(key(1))
+          })
+        )
+      }
+      expect(Fs.existsSync(Path.join(folder, "nowhere"))).toBe(false)
+    }))
+
+  it.scoped("overwrites by putting another file under the name: who reads the old one goes on reading it", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      const path = Path.join(folder, "a")
+      Fs.writeFileSync(path, "theirs")
+      const reader = Fs.openSync(path, "r")
+      yield* using(folder, publish("a", "ours", "overwrite"))
+      expect(Fs.readFileSync(reader, "utf8")).toBe("theirs")
+      Fs.closeSync(reader)
+      expect(read(path)).toBe("ours")
+    }))
+
+  it.scoped("overwrites a link, not what it points to; a folder it does not overwrite", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      Fs.writeFileSync(Path.join(folder, "target"), "target")
+      Fs.symlinkSync(Path.join(folder, "target"), Path.join(folder, "link"))
+      Fs.mkdirSync(Path.join(folder, "dir"))
+      yield* using(folder, publish("link", "ours", "overwrite"))
+      expect([read(folder, "link"), read(folder, "target")]).toEqual(["ours", "target"])
+      yield* using(folder, Effect.flatMap(UploadStore, (store) => store.drop(key(1))))
+      expect((yield* Effect.flip(using(folder, publish("dir", "ours", "overwrite"))))._tag).toBe("NameTaken")
+      expect(Fs.readdirSync(Path.join(folder, "dir"))).toEqual([])
+    }))
+
+  it.scoped("refuses a sub-folder that is a link, and a name under a file", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      const outside = yield* RawFiles.temporaryFolder
+      Fs.symlinkSync(outside, Path.join(folder, "link"))
+      Fs.writeFileSync(Path.join(folder, "file"), "theirs")
+      for (const name of ["link/a", "link/x/a", "file/a"]) {
+        const error = yield* Effect.flip(using(folder, publish(name, "ours")))
+        expect(error).toMatchObject({ _tag: "ServerFailure", message: expect.stringContaining("ENOTDIR") })
+        yield* using(folder, Effect.flatMap(UploadStore, (store) => store.drop(key(1))))
+      }
+      expect(Fs.readdirSync(outside)).toEqual([])
+      expect(read(folder, "file")).toBe("theirs")
+    }))
+
+  it.scoped("goes on after a restart with what it had", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      const [first] = yield* using(folder, stage(key(1), "abc"))
+      yield* using(
+        folder,
+        Effect.gen(function*() {
+          const store = yield* UploadStore
+          expect((yield* Effect.flip(store.reserve(key(1), { size: Option.none() })))._tag).toBe("ServerFailure")
+          const second = yield* store.write({ key: key(1), offset: 3, limit: 3 }, Body.of(text("def")))
+          const extents = Effect.succeed([first, second])
+          expect(yield* store.digest(key(1), extents)).toBe(Sha256.of(text("abcdef")))
+          yield* store.publish(key(1), extents, safe("a"), "exclusive")
+        })
+      )
+      yield* using(
+        folder,
+        Effect.gen(function*() {
+          const store = yield* UploadStore
+          expect(yield* store.holder(key(1), safe("a"))).toBe("upload")
+          yield* store.publish(key(1), Effect.succeed([first]), safe("a"), "exclusive")
+        })
+      )
+      expect(read(folder, "a")).toBe("abcdef")
+    }))
+
+  it.scoped("says of a part file that was shortened behind its back that it is", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      const extents = yield* using(folder, stage(key(1), "abc"))
+      Fs.truncateSync(Path.join(folder, ".indexedcp", "parts", key(1)), 2)
+      const digest = Effect.flatMap(UploadStore, (store) => store.digest(key(1), Effect.succeed(extents)))
+      expect((yield* Effect.flip(using(folder, digest)))._tag).toBe("ServerFailure")
+    }))
+
+  it.scoped("says why a folder cannot be used", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      Fs.writeFileSync(Path.join(folder, "file"), "")
+      const error = yield* Effect.flip(using(Path.join(folder, "file"), Effect.void))
+      expect(error).toMatchObject({ _tag: "ServerFailure", message: expect.stringContaining("EEXIST") })
+    }))
+
+  it.scoped("leaves no traces of its proofs", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      yield* using(folder, Effect.void)
+      expect(Fs.readdirSync(folder, { recursive: true })).toEqual([".indexedcp", Path.join(".indexedcp", "parts")])
+    }))
+})
