@@ -128,14 +128,14 @@ const add = Command.make("add", {
 }, ({ paths, ...settings }) =>
   Effect.gen(function*() {
     const uploader = yield* Uploader.Uploader
-    const missing = yield* Effect.filter(paths, (path) =>
+    const added = yield* Effect.forEach(paths, (path) =>
       Effect.gen(function*() {
         const { file, replaced } = yield* Effect.flatMap(Source.file(path), uploader.add)
         if (Option.isSome(replaced)) yield* tell(`${path} was in the buffer already; it is replaced`)
         yield* print(`${path}  ${file.chunks} chunks`)
-        return false
-      }).pipe(Effect.catchTag("SourceError", ({ message }) => Effect.as(tell(message), true))))
-    if (missing.length > 0) return yield* new ExitCode.Exit({ code: ExitCode.failed })
+        return true
+      }).pipe(Effect.catchTag("SourceError", ({ message }) => Effect.as(tell(message), false))))
+    if (added.includes(false)) return yield* new ExitCode.Exit({ code: ExitCode.failed })
   }).pipe(Effect.provide(client(settings)))).pipe(
     Command.withDescription("Put files into the buffer, to be uploaded later")
   )
