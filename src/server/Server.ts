@@ -4,10 +4,13 @@
  * @module
  */
 import * as HttpServer from "@effect/platform/HttpServer"
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import type * as Redacted from "effect/Redacted"
+import type * as Scope from "effect/Scope"
 import * as Path from "node:path"
+import * as FileName from "../protocol/FileName.ts"
 import type { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
 import * as Authenticator from "./Authenticator.ts"
 import * as FilenameGenerator from "./FilenameGenerator.ts"
@@ -56,3 +59,39 @@ export const layerSimple = (
   Layer.unwrapEffect(Effect.map(SimpleServer.app(outputFile), (app) => HttpServer.serve(app))).pipe(
     Layer.provideMerge(NodeServer.layer(options))
   )
+
+/** A server that listens. */
+export interface Running {
+  /** Where clients send to, like `http://127.0.0.1:3000/upload`. */
+  readonly endpoint: string
+  readonly port: number
+}
+
+const running = <E>(server: Layer.Layer<HttpServer.HttpServer, E>): Effect.Effect<Running, E, Scope.Scope> =>
+  Effect.gen(function*() {
+    const context = yield* Layer.build(server)
+    const { address } = Context.get(context, HttpServer.HttpServer)
+    const url = yield* Effect.provide(NodeServer.baseUrl, context)
+    return { endpoint: `${url}/upload`, port: address._tag === "TcpAddress" ? address.port : 0 }
+  })
+
+/**
+ * Starts a server and returns once it listens; it stops when the scope closes.
+ *
+ * @example
+ * ```ts
+ * Effect.scoped(Effect.gen(function*() {
+ *   const { endpoint } = yield* Server.start({ outputDir: "uploads", port: 0, apiKey: Redacted.make("…") })
+ *   yield* Console.log(`send files to ${endpoint}`)
+ *   yield* Effect.never
+ * }))
+ * ```
+ */
+export const start = (options: ServerOptions): Effect.Effect<Running, StartError, Scope.Scope> =>
+  running(layer(options))
+
+/** {@link start} for the simple server: appends every body to `outputFile`. */
+export const startSimple = (
+  outputFile: string = FileName.absent,
+  port: number = NodeServer.defaults.port
+): Effect.Effect<Running, NodeServer.CannotListen, Scope.Scope> => running(layerSimple(outputFile, { port }))
