@@ -10,6 +10,7 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
 import * as Http from "node:http"
+import type * as Net from "node:net"
 
 export interface ListenOptions {
   /** Default 127.0.0.1. */
@@ -31,25 +32,40 @@ export class CannotListen extends Schema.TaggedError<CannotListen>("indexedcp/Ca
 /** Bytes and milliseconds for which the rest of a refused body is read and thrown away. */
 const linger = { bytes: 8 * 1024 * 1024, millis: 5000 }
 
+const hasBody = ({ headers }: Http.IncomingMessage): boolean =>
+  headers["transfer-encoding"] !== undefined || (headers["content-length"] ?? "0") !== "0"
+
 /**
- * A client that is still sending when its answer goes out would see a reset instead of the answer: what it sends is
- * drained for a while, then the connection is closed (PROTOCOL.md, "Refused requests").
+ * A client that is still sending when its answer goes out would see a reset instead of the answer. So the answer says
+ * that the connection closes and our side of it is ended, but what the client sends is drained for a while before all of
+ * it is closed (PROTOCOL.md, "Refused requests").
  */
 const drainRefused = (request: Http.IncomingMessage, response: Http.ServerResponse): void => {
-  response.once("finish", () => {
-    if (request.complete) return
+  const writeHead = response.writeHead.bind(response) as (...head: ReadonlyArray<unknown>) => Http.ServerResponse
+  response.writeHead = (...head: ReadonlyArray<unknown>) => {
+    if (!request.complete && hasBody(request)) refuse()
+    return writeHead(...head)
+  }
+  const refuse = () => {
     const { socket } = request
-    const timer = setTimeout(() => socket.destroy(), linger.millis)
-    let left = linger.bytes
-    socket.once("close", () => clearTimeout(timer))
-    request.removeAllListeners("readable")
-    request.on("data", (bytes: Uint8Array) => {
-      left -= bytes.length
-      if (left < 0) socket.destroy()
+    const close = socket.destroySoon.bind(socket)
+    response.shouldKeepAlive = false
+    // what Node calls after the last answer of a connection
+    socket.destroySoon = () => socket.end()
+    response.once("finish", () => {
+      if (request.complete) return close()
+      const timer = setTimeout(() => socket.destroy(), linger.millis)
+      let left = linger.bytes
+      socket.once("close", () => clearTimeout(timer))
+      request.removeAllListeners("readable")
+      request.on("data", (bytes: Uint8Array) => {
+        left -= bytes.length
+        if (left < 0) socket.destroy()
+      })
+      request.once("end", close)
+      request.resume()
     })
-    request.once("end", () => socket.end())
-    request.resume()
-  })
+  }
 }
 
 const explain: Readonly<Record<string, string>> = {
@@ -63,7 +79,14 @@ const make = (options: ListenOptions) =>
   Effect.gen(function*() {
     let draining = false
     const server = Http.createServer({ headersTimeout: 15_000, requestTimeout: 0, keepAliveTimeout: 65_000 })
+    // Node does not count these among its idle connections
+    const unused = new Set<Net.Socket>()
+    server.on("connection", (socket: Net.Socket) => {
+      unused.add(socket)
+      socket.once("close", () => unused.delete(socket))
+    })
     server.on("request", (request: Http.IncomingMessage, response: Http.ServerResponse) => {
+      unused.delete(request.socket)
       drainRefused(request, response)
       if (!draining) return
       response.writeHead(503, { "connection": "close", "content-type": "application/json", "retry-after": "5" })
@@ -82,6 +105,7 @@ const make = (options: ListenOptions) =>
     yield* Effect.addFinalizer(() =>
       Effect.sync(() => {
         draining = true
+        unused.forEach((socket) => socket.destroy())
         server.closeIdleConnections()
         const idle = setInterval(() => server.closeIdleConnections(), 50)
         const deadline = setTimeout(() => server.closeAllConnections(), Duration.toMillis(options.drainTimeout))
@@ -91,7 +115,15 @@ const make = (options: ListenOptions) =>
         })
       })
     )
-    return made
+    return HttpServer.make({
+      address: made.address,
+      serve: (app, middleware) =>
+        Effect.zipRight(
+          made.serve(app, middleware!),
+          // while anybody listens for upgrades, Node takes requests that offer one (as `curl --http2` does) to have no body
+          Effect.sync(() => server.removeAllListeners("upgrade"))
+        )
+    })
   })
 
 /** A listening server. At shutdown it stops listening, answers 503 and lets requests in flight end. */

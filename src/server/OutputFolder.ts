@@ -4,6 +4,7 @@
  * @module
  */
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
+import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Schema from "effect/Schema"
@@ -28,12 +29,19 @@ const lock = Effect.gen(function*() {
   yield* sql`BEGIN EXCLUSIVE`
 })
 
+const isBusy = (cause: Cause.Cause<unknown>): boolean =>
+  (Cause.squash(cause) as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_BUSY"
+
 /** Makes the folders and holds them until the scope closes. */
 export const layer = (outputDir: string): Layer.Layer<never, FolderInUse | ServerFailure> =>
   Layer.scopedDiscard(lock).pipe(
     Layer.provide(SqliteClient.layer({ filename: Path.join(own(outputDir), "lock"), disableWAL: true })),
     Layer.catchAllCause((cause) =>
-      Layer.fail(new FolderInUse({ message: `Another server is running on ${outputDir}, stop it first`, cause }))
+      Layer.fail(
+        isBusy(cause)
+          ? new FolderInUse({ message: `Another server is running on ${outputDir}, stop it first`, cause })
+          : new ServerFailure({ message: `The lock in the output folder ${outputDir} cannot be taken`, cause })
+      )
     ),
     Layer.provide(Layer.effectDiscard(Effect.tryPromise({
       try: () => Fs.mkdir(own(outputDir), { recursive: true, mode: 0o750 }),

@@ -90,9 +90,11 @@ const make = Effect.gen(function*() {
   const uploads = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
     run(Effect.flatMap(rows, (found) => Effect.mapError(decodeUploads(found), failure)))
   const extents = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-    run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure)))
+    run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure))).pipe(
+      Effect.map(Arr.map(({ position, ...extent }) => ({ position, extent })))
+    )
   const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-    Effect.map(extents(rows), Arr.head)
+    Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
 
   return rules.make({
     transaction: (effect) => run(sql.withTransaction(effect)),
@@ -130,12 +132,7 @@ const make = Effect.gen(function*() {
       }),
     last: (key) => firstExtent(sql`SELECT * FROM extents WHERE key = ${key} ORDER BY position DESC LIMIT 1`),
     page: (key, from, most) =>
-      Effect.map(
-        extents(
-          sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`
-        ),
-        Arr.map(({ position, ...extent }) => ({ position, extent }))
-      )
+      extents(sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`)
   })
 })
 

@@ -26,7 +26,7 @@ describe("Ranges", () => {
       expect(Ranges.total(set)).toBe(model(ranges).length)
       for (const [at, [from, to]] of set.entries()) {
         expect(from).toBeLessThan(to)
-        if (at > 0) expect(set[at - 1]![1]).toBeLessThan(from)
+        expect(set[at - 1]?.[1] ?? -1).toBeLessThan(from)
       }
     }))
   })
@@ -40,10 +40,10 @@ describe("Ranges", () => {
   })
 
   it("says whether two ranges share a byte", () => {
-    FastCheck.assert(FastCheck.property(range, range, (a, b) => {
+    const some = range.filter(([from, to]) => from < to)
+    FastCheck.assert(FastCheck.property(some, some, (a, b) => {
       const inB = new Set(bytesOf([b]))
-      const shared = bytesOf([a]).some((at) => inB.has(at))
-      if (a[0] < a[1] && b[0] < b[1]) expect(Ranges.overlap(a, b)).toBe(shared)
+      expect(Ranges.overlap(a, b)).toBe(bytesOf([a]).some((at) => inB.has(at)))
     }))
     expect(Ranges.overlap([0, 5], [5, 9])).toBe(false)
   })

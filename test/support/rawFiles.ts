@@ -5,6 +5,7 @@
  */
 import { Effect, Layer, Option } from "effect"
 import * as Fs from "node:fs"
+import { createRequire } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { MemoryFiles } from "../../src/server/UploadStore.ts"
@@ -37,4 +38,19 @@ export const layer = (folder: string): Layer.Layer<MemoryFiles> =>
         Fs.renameSync(Path.join(folder, `${name}.new`), Path.join(folder, name))
       }),
     remove: (name) => Effect.sync(() => Fs.rmSync(Path.join(folder, name)))
+  })
+
+interface RawDatabase {
+  readonly exec: (statements: string) => void
+  readonly close: () => void
+}
+
+const Database = createRequire(import.meta.url)("better-sqlite3") as new(file: string) => RawDatabase
+
+/** Runs statements on a database file past our code. */
+export const execute = (file: string, statements: string): Effect.Effect<void> =>
+  Effect.sync(() => {
+    const database = new Database(file)
+    database.exec(statements)
+    database.close()
   })
