@@ -27,8 +27,19 @@ export const ByteSize: Schema.Schema<number, string> = Schema.transformOrFail(Sc
   encode: (bytes) => ParseResult.succeed(String(bytes))
 }).annotations({ message: (issue) => `Not a size: ${String(issue.actual)}. Write 64KiB, 5MB or a number of bytes` })
 
+/** A whole number from 0 on. */
+export const count = (name: string, most: number = Number.MAX_SAFE_INTEGER): Options.Options<number> =>
+  Options.text(name).pipe(
+    Options.withPseudoName("number"),
+    Options.filterMap(
+      (text) => /^\d+$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none(),
+      `--${name} is a whole number from 0 to ${most}`
+    )
+  )
+
 /** The key as an option: everybody on the machine can read it there. */
 export const apiKey = Options.redacted("api-key").pipe(
+  Options.withPseudoName("key"),
   Options.withDescription("The API key. Better: set INDEXCP_API_KEY, an option can be read by others on this machine"),
   Options.optional
 )
@@ -36,10 +47,7 @@ export const apiKey = Options.redacted("api-key").pipe(
 const notEmpty = (key: Redacted.Redacted) => Redacted.value(key) !== ""
 
 /** Warns of a key on the command line, and passes over an empty one. */
-export const warnOfKey = (
-  key: Option.Option<Redacted.Redacted>,
-  tell: (line: string) => Effect.Effect<void>
-): Effect.Effect<Option.Option<Redacted.Redacted>> =>
+export const warnOfKey = (key: Option.Option<Redacted.Redacted>): Effect.Effect<Option.Option<Redacted.Redacted>> =>
   Effect.as(
     Option.exists(key, notEmpty)
       ? tell("Warning: a key on the command line can be read by others on this machine; set INDEXCP_API_KEY instead")

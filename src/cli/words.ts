@@ -1,5 +1,6 @@
 /**
- * What the parser would let pass: it takes an option it does not know for an argument.
+ * What the parser would misread: it takes an option that it does not know, or that lacks its value, for an argument, and
+ * an argument like `yes` for the value of a flag.
  *
  * @module
  */
@@ -8,6 +9,7 @@ import * as CommandDescriptor from "@effect/cli/CommandDescriptor"
 import type * as Usage from "@effect/cli/Usage"
 import * as Effect from "effect/Effect"
 import * as HashMap from "effect/HashMap"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import { closest } from "fastest-levenshtein"
 import * as ExitCode from "./ExitCode.ts"
@@ -15,11 +17,21 @@ import * as ExitCode from "./ExitCode.ts"
 interface Known {
   readonly name: string
   readonly takesValue: boolean
+  readonly values?: ReadonlyArray<string>
 }
 
+interface Given {
+  readonly name: string
+  readonly value: string | undefined
+}
+
+// not --wizard: it waits for ever where there is no terminal
 const builtIn: ReadonlyArray<Known> = [
-  ...["--help", "-h", "--version", "--wizard"].map((name) => ({ name, takesValue: false })),
-  ...["--completions", "--log-level"].map((name) => ({ name, takesValue: true }))
+  { name: "--help", takesValue: false },
+  { name: "-h", takesValue: false },
+  { name: "--version", takesValue: false },
+  { name: "--completions", takesValue: true, values: ["bash", "zsh", "fish", "sh"] },
+  { name: "--log-level", takesValue: true, values: LogLevel.allLevels.map(({ _tag }) => _tag.toLowerCase()) }
 ]
 
 const options = (usage: Usage.Usage): ReadonlyArray<Known> => {
@@ -40,46 +52,90 @@ const options = (usage: Usage.Usage): ReadonlyArray<Known> => {
   }
 }
 
+/** Options and arguments apart, wherever they stand. */
+const split = (words: ReadonlyArray<string>, known: ReadonlyArray<Known>) => {
+  const end = words.includes("--") ? words.indexOf("--") : words.length
+  const args: Array<string> = []
+  const given: Array<Given> = []
+  const takesValue = (name: string) => known.some((option) => option.name === name && option.takesValue)
+  for (let at = 0; at < end; at++) {
+    const word = words[at]!
+    if (!word.startsWith("-") || word === "-") {
+      args.push(word)
+      continue
+    }
+    const equals = word.indexOf("=")
+    if (equals >= 0) {
+      given.push({ name: word.slice(0, equals), value: word.slice(equals + 1) })
+      continue
+    }
+    const next = at + 1 < end ? words[at + 1] : undefined
+    const value = takesValue(word) && !known.some(({ name }) => name === next) ? next : undefined
+    given.push({ name: word, value })
+    if (value !== undefined) at++
+  }
+  return { given, args: [...args, ...words.slice(end + 1)] }
+}
+
+const problem = (
+  { name, value }: Given,
+  known: ReadonlyArray<Known>,
+  given: ReadonlyArray<Given>
+): string | undefined => {
+  const option = known.find((option) => option.name === name)
+  if (option === undefined) {
+    const nearest = closest(name, known.map(({ name }) => name))
+    return `Unknown option ${name}. Did you mean ${nearest}? (An argument that begins with - goes behind --)`
+  }
+  if (given.filter((other) => other.name === name).length > 1) return `${name} is given more than once`
+  if (!option.takesValue) return value === undefined ? undefined : `${name} takes no value`
+  if (value === undefined) return `${name} needs a value, like ${name}=${option.values?.[0] ?? "…"}`
+  return option.values?.includes(value) === false ? `${name} is one of ${option.values.join(", ")}` : undefined
+}
+
 type AnyCommand = Command.Command<string, unknown, unknown, unknown>
 
 /**
- * Checks the words after the program's name: one that begins with `-`, stands before `--` and is neither `-` alone nor an
- * option of the command is a usage error that names the nearest option.
+ * The words after the program's name in the order in which the parser understands them: command, options, `--`,
+ * arguments. An option that the command does not know is a usage error that names the nearest one. `help add` is
+ * `add --help`, and no words at all are `--help`.
  */
-export const check = (command: AnyCommand, words: ReadonlyArray<string>): Effect.Effect<void, ExitCode.Exit> =>
+export const read = (
+  command: AnyCommand,
+  words: ReadonlyArray<string>
+): Effect.Effect<ReadonlyArray<string>, ExitCode.Exit> =>
   Effect.suspend(() => {
-    const subcommands = Command.getSubcommands(command)
-    const [first = ""] = words
-    const usage = Option.match(HashMap.get(subcommands, first), {
-      onNone: () => Command.getUsage(command),
-      onSome: CommandDescriptor.getUsage
-    })
-    if (HashMap.size(subcommands) > 0 && first !== "" && !first.startsWith("-") && !HashMap.has(subcommands, first)) {
-      const nearest = closest(first, [...HashMap.keys(subcommands)])
-      return Effect.fail(
-        new ExitCode.Exit({ code: ExitCode.usage, line: `Unknown command ${first}. Did you mean ${nearest}?` })
-      )
-    }
-    const known = [...builtIn, ...options(usage)]
-    for (let at = 0; at < words.length && words[at] !== "--"; at++) {
-      const word = words[at]!
-      if (!word.startsWith("-") || word === "-") continue
-      const [name = word] = word.split("=", 1)
-      const option = known.find((option) => option.name === name)
-      if (option === undefined) {
-        const nearest = closest(name, known.map((option) => option.name))
-        return Effect.fail(
-          new ExitCode.Exit({
-            code: ExitCode.usage,
-            line: `Unknown option ${name}. Did you mean ${nearest}? (A file of that name goes behind --)`
-          })
-        )
-      }
-      if (option.takesValue && name === word) at++
-    }
-    return Effect.void
-  })
+    const refuse = (line: string) => Effect.fail(new ExitCode.Exit({ code: ExitCode.usage, line }))
+    const usages = new Map(HashMap.map(Command.getSubcommands(command), CommandDescriptor.getUsage))
+    // a command without subcommands is said to be its own
+    const [own] = [...Command.getNames(command)]
+    const isAlone = usages.has(own!)
+    const all = [...builtIn, ...[...usages.values()].flatMap(options)]
 
-/** `help` as a command of its own: `help add` is `add --help`. */
-export const withHelp = (words: ReadonlyArray<string>): ReadonlyArray<string> =>
-  words[0] === "help" ? [...words.slice(1, 2), "--help"] : words.length === 0 ? ["--help"] : words
+    const { args, given } = split(words, all)
+    const asksHelp = args[0] === "help" || words.length === 0 || given.some(({ name }) => /^(--help|-h)$/.test(name))
+    const [name, ...rest] = isAlone ? [own!, ...args] : args[0] === "help" ? args.slice(1) : args
+    const usage = usages.get(name ?? "")
+    if (name !== undefined && usage === undefined) {
+      return refuse(`Unknown command ${name}. Did you mean ${closest(name, [...usages.keys()])}?`)
+    }
+    const known = usage === undefined ? all : [...builtIn, ...options(usage)]
+    for (const option of given) {
+      const line = problem(option, known, given)
+      if (line !== undefined) return refuse(line)
+    }
+    const valueOf = (option: string) => given.find(({ name }) => name === option)
+    // twice around the command: so the parser's help shows its full name
+    const prefix = isAlone || name === undefined ? [] : [name]
+    if (asksHelp) return Effect.succeed(prefix.length === 0 ? ["--help"] : ["--help", ...prefix, "--help"])
+    if (valueOf("--version") !== undefined) return Effect.succeed(["--version"])
+    const completions = valueOf("--completions")?.value
+    if (completions !== undefined) return Effect.succeed(["--completions", completions])
+    if (name === undefined) return refuse(`A command is missing: one of ${[...usages.keys()].join(", ")}`)
+    return Effect.succeed([
+      ...prefix,
+      ...given.flatMap(({ name, value }) => value === undefined ? [name] : [name, value]),
+      "--",
+      ...rest
+    ])
+  })

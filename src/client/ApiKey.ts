@@ -33,13 +33,24 @@ const missing = new ApiKeyMissing({
   message: "No API key: set INDEXCP_API_KEY to the key that the server printed or was given"
 })
 
-const fromEnv = Config.redacted("INDEXCP_API_KEY").pipe(
-  Config.orElse(() => Config.redacted("INDEXEDCP_API_KEY")),
-  Effect.option,
-  Effect.map(Option.filter((key) => Redacted.value(key) !== ""))
+const trimmed = (key: Redacted.Redacted): Redacted.Redacted => Redacted.make(Redacted.value(key).trim())
+
+/** An empty variable counts as none. */
+const variable = (name: string) =>
+  Effect.map(
+    Effect.option(Config.redacted(name)),
+    Option.filter((key) => Redacted.value(trimmed(key)) !== "")
+  )
+
+const fromEnv = Effect.flatMap(
+  variable("INDEXCP_API_KEY"),
+  Option.match({ onNone: () => variable("INDEXEDCP_API_KEY"), onSome: Effect.succeedSome })
 )
 
-/** Looks for the key in the order above, through the `ConfigProvider` at hand. Without a prompt, having none is an error. */
+/**
+ * Looks for the key in the order above, through the `ConfigProvider` at hand; white space around it is left out. Without
+ * a prompt, having none is an error.
+ */
 export const layerFromEnv = (options: {
   readonly given?: Option.Option<Redacted.Redacted>
   readonly prompt?: Effect.Effect<Redacted.Redacted, ApiKeyMissing>
@@ -51,7 +62,7 @@ export const layerFromEnv = (options: {
         Effect.gen(function*() {
           const given = options.given ?? Option.none()
           const found = Option.isSome(given) ? given : yield* fromEnv
-          const key = Option.isSome(found) ? found.value : yield* options.prompt ?? Effect.fail(missing)
+          const key = trimmed(Option.isSome(found) ? found.value : yield* options.prompt ?? Effect.fail(missing))
           return Redacted.value(key) === "" ? yield* missing : key
         })
       ),

@@ -30,7 +30,7 @@ export interface Outcome {
 }
 
 export type UploadEvent = Data.TaggedEnum<{
-  /** The first request for a file is about to go out. Bytes. */
+  /** The first request for a file is about to go out; once more when it has to be begun anew. Bytes. */
   Started: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }
   /** A server acknowledged more bytes: so many of the file now. */
   Progress: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }

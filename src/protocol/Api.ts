@@ -63,8 +63,12 @@ const UploadPath = Schema.Struct({ uploadId: UploadId })
 
 const state = HttpApiEndpoint.get("state", "/upload/:uploadId")
   .setPath(UploadPath)
+  .setUrlParams(Schema.Struct({
+    check: Schema.optional(Schema.Literal("content").annotations({ description: "Read the published file again" }))
+  }))
   .addSuccess(UploadState)
   .addError(...status(404, "This key has no such upload"))
+  .addError(...status(410, "With check=content: the published file is gone"))
   .middleware(ApiKeyAuth)
   .annotate(OpenApi.Description, "Tells what has arrived of an upload and what is missing.")
 

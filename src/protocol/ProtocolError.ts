@@ -46,6 +46,12 @@ export class Conflict extends Schema.TaggedError<Conflict>("indexedcp/Conflict")
   readonly error: string = "Conflict"
 }
 
+/** 410: the upload is complete, but its file is no longer under its name. */
+export class Gone extends Schema.TaggedError<Gone>("indexedcp/Gone")("Gone", fields) {
+  readonly status = 410
+  readonly error: string = "File is gone"
+}
+
 /** 412: `If-Match: *` was sent and the server does not know this upload (any more), or it was deleted. */
 export class UploadGone extends Schema.TaggedError<UploadGone>("indexedcp/UploadGone")("UploadGone", fields) {
   readonly status = 412
@@ -107,6 +113,7 @@ export type ProtocolError =
   | Forbidden
   | UnknownUpload
   | Conflict
+  | Gone
   | UploadGone
   | TooLarge
   | UnsupportedEncoding

@@ -26,6 +26,8 @@ export const UploadState = Schema.Struct({
   complete: Schema.Boolean,
   /** RFC 3339. */
   expiresAt: Schema.optional(Schema.String),
-  sha256: Schema.optional(Sha256)
+  sha256: Schema.optional(Sha256),
+  /** Of the published file as it is now, for `?check=content` on a complete upload. */
+  contentSha256: Schema.optional(Sha256)
 })
 export type UploadState = typeof UploadState.Type

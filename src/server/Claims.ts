@@ -52,6 +52,8 @@ export const make = () => {
     },
     /** Whether the claim was neither superseded nor given up. */
     holds: (key: UploadKey, fence: number): boolean => held.get(key)?.some((claim) => claim.fence === fence) ?? false,
+    /** Whether anybody is writing to the upload. */
+    isHeld: (key: UploadKey): boolean => held.has(key),
     release: (key: UploadKey, fence: number): void => {
       const rest = held.get(key)?.filter((claim) => claim.fence !== fence) ?? []
       if (rest.length === 0) held.delete(key)

@@ -109,7 +109,9 @@ const make = (path: string) =>
     })
 
     const state = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
-      const state = yield* receiver.state(yield* authenticate(request), id)
+      const query = new URLSearchParams(request.url.split("?", 2)[1])
+      const ask = query.get("check") === "content" ? receiver.content : receiver.state
+      const state = yield* ask(yield* authenticate(request), id)
       return HttpServerResponse.unsafeJson(
         state,
         state.state === "finishing" ? { headers: { "retry-after": String(finishingRetry) } } : {}

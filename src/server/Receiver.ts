@@ -12,9 +12,11 @@ import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as Schedule from "effect/Schedule"
 import type { Chunk } from "../protocol/ChunkHeaders.ts"
 import {
   type Conflict,
+  Gone,
   type ProtocolError,
   type ServerFailure,
   type StorageFull,
@@ -30,6 +32,8 @@ import type { FilenameGenerator, GeneratorRequest } from "./FilenameGenerator.ts
 import * as Parts from "./internal/receiverParts.ts"
 import * as Revision1 from "./internal/revision1.ts"
 import * as Revision2 from "./internal/revision2.ts"
+import * as Upkeep from "./internal/upkeep.ts"
+import type { SafeName } from "./SafeName.ts"
 import type { UploadLedger } from "./UploadLedger.ts"
 import type { UploadStore } from "./UploadStore.ts"
 
@@ -43,9 +47,25 @@ export interface ReceiverOptions {
   readonly revision1Idle: Duration.DurationInput
   /** How long an answer waits for its upload to be finished; then it says `complete: false`. Default 5 seconds. */
   readonly finishWait: Duration.DurationInput
+  /** An unfinished upload of revision 2 is deleted so long after its last chunk. Default 7 days. */
+  readonly unfinishedLifetime: Duration.DurationInput
+  /** Completed and deleted uploads are remembered so long. Default 30 days. */
+  readonly endedLifetime: Duration.DurationInput
+  /** An upload of revision 1 can be gone on with so long after its last chunk. Default 365 days. */
+  readonly revision1Lifetime: Duration.DurationInput
+  /** How often expired uploads are looked for, besides at the start. Default 1 hour. */
+  readonly upkeepInterval: Duration.DurationInput
 }
 
-export const defaults: ReceiverOptions = { onConflict: "rename", revision1Idle: "24 hours", finishWait: "5 seconds" }
+export const defaults: ReceiverOptions = {
+  onConflict: "rename",
+  revision1Idle: "24 hours",
+  finishWait: "5 seconds",
+  unfinishedLifetime: "7 days",
+  endedLifetime: "30 days",
+  revision1Lifetime: "365 days",
+  upkeepInterval: "1 hour"
+}
 
 /** One chunk, its headers decoded and its body unread. */
 export interface ReceiveRequest {
@@ -73,6 +93,12 @@ export class Receiver extends Context.Tag("indexedcp/Receiver")<Receiver, {
     id: UploadId
   ) => Effect.Effect<UploadState.UploadState, UnknownUpload | StorageFull | ServerFailure>
 
+  /** {@link state}, and for a complete upload the hash of the published file as it is now; `Gone` when there is none. */
+  readonly content: (
+    principal: Principal,
+    id: UploadId
+  ) => Effect.Effect<UploadState.UploadState, UnknownUpload | Gone | StorageFull | ServerFailure>
+
   /** Deletes an unfinished upload and its bytes; `Conflict` once it is complete. */
   readonly abort: (
     principal: Principal,
@@ -98,11 +124,34 @@ const make = (options: ReceiverOptions) =>
         })
       )
 
-    // what a crash left behind is settled before the first request
-    yield* Effect.forEach(yield* ledger.unsettled, (upload) =>
-      Option.isSome(upload.id)
-        ? parts.finishInBackground(upload)
-        : Effect.ignoreLogged(store.trim(upload.key, upload.received)), { concurrency: 8, discard: true })
+    yield* Upkeep.settle(parts)
+    yield* Upkeep.expire(parts).pipe(
+      Effect.ignoreLogged,
+      Effect.repeat(Schedule.spaced(options.upkeepInterval)),
+      Effect.forkScoped
+    )
+
+    const state = Effect.fn("Receiver.state")(function*(principal: Principal, id: UploadId) {
+      const upload = yield* find(principal, id)
+      if (upload.state === "finishing") yield* parts.finishInBackground(upload)
+      const received = yield* ledger.received(upload.key)
+      const size = Option.getOrElse(upload.size, () => received.at(-1)?.[1] ?? 0)
+      const missing = upload.state === "complete" ? [] : Ranges.missing(received, size)
+      const expiresAt = parts.expiresAt(upload)
+      return {
+        uploadId: id,
+        clientFilename: upload.clientName,
+        actualFilename: upload.name,
+        size: Option.getOrNull(upload.size),
+        bytesReceived: upload.received,
+        missing: missing.slice(0, UploadState.maxRanges),
+        ...(missing.length > UploadState.maxRanges ? { more: true } : {}),
+        state: upload.state === "deleted" ? "failed" as const : upload.state,
+        complete: upload.state === "complete",
+        ...(expiresAt === undefined ? {} : { expiresAt }),
+        ...(upload.state === "complete" && Option.isSome(upload.sha256) ? { sha256: upload.sha256.value } : {})
+      }
+    })
 
     return Receiver.of({
       receive: (request) =>
@@ -112,24 +161,14 @@ const make = (options: ReceiverOptions) =>
         }).pipe(
           Effect.annotateLogs({ file: request.chunk.fileName, chunk: request.chunk.index })
         ),
-      state: Effect.fn("Receiver.state")(function*(principal, id) {
-        const upload = yield* find(principal, id)
-        if (upload.state === "finishing") yield* parts.finishInBackground(upload)
-        const received = yield* ledger.received(upload.key)
-        const size = Option.getOrElse(upload.size, () => received.at(-1)?.[1] ?? 0)
-        const missing = upload.state === "complete" ? [] : Ranges.missing(received, size)
-        return {
-          uploadId: id,
-          clientFilename: upload.clientName,
-          actualFilename: upload.name,
-          size: Option.getOrNull(upload.size),
-          bytesReceived: upload.received,
-          missing: missing.slice(0, UploadState.maxRanges),
-          ...(missing.length > UploadState.maxRanges ? { more: true } : {}),
-          state: upload.state === "deleted" ? "failed" : upload.state,
-          complete: upload.state === "complete",
-          ...(upload.state === "complete" && Option.isSome(upload.sha256) ? { sha256: upload.sha256.value } : {})
-        }
+      state,
+      content: Effect.fn("Receiver.content")(function*(principal, id) {
+        const found = yield* state(principal, id)
+        if (!found.complete) return found
+        const contentSha256 = yield* store.contentOf(found.actualFilename as SafeName)
+        return Option.isSome(contentSha256)
+          ? { ...found, contentSha256: contentSha256.value }
+          : yield* new Gone({ message: `The file ${found.actualFilename} is no longer on the server` })
       }),
       abort: Effect.fn("Receiver.abort")(function*(principal, id) {
         const upload = yield* find(principal, id)
@@ -138,6 +177,7 @@ const make = (options: ReceiverOptions) =>
         yield* Effect.uninterruptible(Effect.gen(function*() {
           yield* ledger.remove(upload.key)
           yield* writers.stopAll(upload.key, "The upload was deleted")
+          yield* parts.wholeHash.forget(upload.key)
           yield* store.drop(upload.key)
         }))
       })

@@ -15,6 +15,7 @@ import type { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
 import * as Authenticator from "./Authenticator.ts"
 import * as FilenameGenerator from "./FilenameGenerator.ts"
 import * as HttpApp from "./HttpApp.ts"
+import type { Durability } from "./internal/disk.ts"
 import * as NodeServer from "./NodeServer.ts"
 import * as OutputFolder from "./OutputFolder.ts"
 import * as Receiver from "./Receiver.ts"
@@ -26,9 +27,14 @@ export interface ServerOptions extends Partial<NodeServer.ListenOptions>, Partia
   /** Made if missing. Default: the current folder. */
   readonly outputDir?: string
   readonly apiKey: Redacted.Redacted
+  /** What a 200 survives: loss of `power`, or only of the server's `process`. Default `power`. */
+  readonly durability?: Durability
   /** Names the files on the server. Default: the base name of the client's name. */
   readonly filenameGenerator?: Layer.Layer<FilenameGenerator.FilenameGenerator>
 }
+
+/** Where the ledger of an output folder lies. */
+export const ledgerFile = (outputDir: string): string => Path.join(OutputFolder.own(outputDir), "ledger.db")
 
 /** Why a server does not start. */
 export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | StorageFull | ServerFailure
@@ -40,11 +46,12 @@ export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | St
  */
 export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> => {
   const outputDir = Path.resolve(options.outputDir ?? ".")
+  const durability = options.durability ?? "power"
   return Layer.unwrapEffect(Effect.map(HttpApp.app(), (app) => HttpServer.serve(app))).pipe(
     Layer.provideMerge(NodeServer.layer(options)),
     Layer.provide(Receiver.layer(options)),
-    Layer.provide(UploadLedgerSqlite.layer({ file: Path.join(OutputFolder.own(outputDir), "ledger.db") })),
-    Layer.provide(UploadStoreFileSystem.layer({ outputDir })),
+    Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
+    Layer.provide(UploadStoreFileSystem.layer({ outputDir, durability })),
     Layer.provide(OutputFolder.layer(outputDir)),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layer),
     Layer.provide(Authenticator.layer(options.apiKey))

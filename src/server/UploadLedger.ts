@@ -88,6 +88,15 @@ export type NewUpload = Pick<Upload, "key" | "principal" | "id" | "clientName" |
   readonly exclusiveName: boolean
 }
 
+/** Times in milliseconds, or since 1970, for the three kinds of uploads. */
+export interface Lifetimes {
+  /** Revision 2, not complete. */
+  readonly unfinished: number
+  /** Revision 2, complete or deleted. */
+  readonly ended: number
+  readonly revision1: number
+}
+
 export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLedger, {
   /** The upload of this principal and id, whatever its state. */
   readonly find: (principal: string, id: UploadId) => Effect.Effect<Option.Option<Upload>, LedgerError>
@@ -133,7 +142,7 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
   readonly publishing: (key: UploadKey, name: string) => Effect.Effect<void, LedgerError>
 
   /** The file stands under its name. Returns the upload as it now is. */
-  readonly complete: (key: UploadKey, sha256: Option.Option<Sha256>) => Effect.Effect<Upload, LedgerError>
+  readonly complete: (key: UploadKey, sha256: Sha256) => Effect.Effect<Upload, LedgerError>
 
   /** The whole file is not what it was declared to be. */
   readonly fail: (key: UploadKey) => Effect.Effect<void, LedgerError>
@@ -150,8 +159,23 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
   /** Revision 1: the committed chunk with this index. */
   readonly chunk: (key: UploadKey, index: number) => Effect.Effect<Option.Option<Extent>, LedgerError>
 
+  /** Revision 2: how far the bytes from an offset on are committed without a gap, or a part of that way. */
+  readonly contiguous: (key: UploadKey, from: number) => Effect.Effect<number, LedgerError>
+
   /** What is committed, as joined ranges in order. */
   readonly received: (key: UploadKey) => Effect.Effect<Ranges, LedgerError>
+
+  /**
+   * Ends what nobody touched since the times given and nobody is writing to: unfinished uploads are remembered as deleted,
+   * all others forgotten. Returns those whose bytes may go; a part of them when there are very many.
+   */
+  readonly expire: (before: Lifetimes) => Effect.Effect<ReadonlyArray<UploadKey>, LedgerError>
+
+  /** Whether it has no upload at all, as when it was lost. */
+  readonly isEmpty: Effect.Effect<boolean, LedgerError>
+
+  /** The uploads of revision 2 that are neither complete nor deleted, the one touched last last. */
+  readonly unfinished: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
 
   /** Uploads that were finishing, and those of revision 1: what a start has to look after. */
   readonly unsettled: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
@@ -179,6 +203,24 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
         (found) => found.toReversed().sort((a, b) => b.touchedAt - a.touchedAt)
       ),
     isPlanned: (name) => Effect.map(select((upload) => rules.plans(upload, name)), Arr.isNonEmptyArray),
+    isEmpty: Effect.sync(() => uploads.size === 0),
+    unfinished: Effect.map(
+      select((upload) => Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state)),
+      (found) => found.sort((a, b) => a.touchedAt - b.touchedAt)
+    ),
+    untouched: (before, most) =>
+      Effect.map(
+        select((upload) =>
+          upload.state !== "finishing" && upload.touchedAt < before[
+              Option.isNone(upload.id)
+                ? "revision1"
+                : upload.state === "complete" || upload.state === "deleted"
+                ? "ended"
+                : "unfinished"
+            ]
+        ),
+        (found) => found.slice(0, most)
+      ),
     unsettled: select((upload) => upload.state === "finishing" || Option.isNone(upload.id)),
     put: (upload) => Effect.sync(() => void uploads.set(upload.key, upload)),
     forget: (key) =>

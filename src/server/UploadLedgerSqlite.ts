@@ -14,6 +14,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
 import { Sha256 } from "../protocol/Sha256.ts"
+import type { Durability } from "./internal/disk.ts"
 import * as rules from "./internal/ledgerRules.ts"
 import { type LedgerError, Upload, UploadLedger } from "./UploadLedger.ts"
 
@@ -80,68 +81,85 @@ const guard = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, Exclude<E, S
     )
   )
 
-const make = Effect.gen(function*() {
-  const sql = yield* SqlClient.SqlClient
-  yield* sql`PRAGMA synchronous = FULL`
-  yield* Migrator.make({})({ loader: migrations, table: "migrations" })
+const make = (durability: Durability) =>
+  Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* durability === "power" ? sql`PRAGMA synchronous = FULL` : sql`PRAGMA synchronous = NORMAL`
+    yield* Migrator.make({})({ loader: migrations, table: "migrations" })
 
-  const run = <A, E>(effect: Effect.Effect<A, E | SqlError.SqlError>) => Effect.withTracerEnabled(guard(effect), false)
-  const execute = (statement: Effect.Effect<unknown, SqlError.SqlError>) => Effect.asVoid(run(statement))
-  const uploads = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-    run(Effect.flatMap(rows, (found) => Effect.mapError(decodeUploads(found), failure)))
-  const extents = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-    run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure))).pipe(
-      Effect.map(Arr.map(({ position, ...extent }) => ({ position, extent })))
-    )
-  const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-    Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
-
-  return rules.make({
-    transaction: (effect) => run(sql.withTransaction(effect)),
-    byKey: (key) => Effect.map(uploads(sql`SELECT * FROM uploads WHERE key = ${key}`), Arr.head),
-    byId: (principal, id) =>
-      Effect.map(uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND id = ${id}`), Arr.head),
-    revision1: (principal, clientName) =>
-      uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND clientName = ${clientName} AND id IS NULL
-        ORDER BY touchedAt DESC, rowid DESC`),
-    isPlanned: (name) =>
-      Effect.map(
-        uploads(sql`SELECT * FROM uploads WHERE name = ${name} AND state IN ('receiving', 'finishing')`),
-        Arr.some((upload) => rules.plans(upload, name))
-      ),
-    unsettled: uploads(
-      sql`SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL`
-    ),
-    put: (upload) => {
-      const { key, ...rest } = encodeUpload(upload)
-      return execute(
-        sql`INSERT INTO uploads ${sql.insert({ key, ...rest })} ON CONFLICT (key) DO UPDATE SET ${sql.update(rest)}`
+    const run = <A, E>(effect: Effect.Effect<A, E | SqlError.SqlError>) =>
+      Effect.withTracerEnabled(guard(effect), false)
+    const execute = (statement: Effect.Effect<unknown, SqlError.SqlError>) => Effect.asVoid(run(statement))
+    const uploads = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeUploads(found), failure)))
+    const extents = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure))).pipe(
+        Effect.map(Arr.map(({ position, ...extent }) => ({ position, extent })))
       )
-    },
-    forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
-    putExtent: (key, position, extent) => execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),
-    removeExtents: (key) => execute(sql`DELETE FROM extents WHERE key = ${key}`),
-    around: (key, position) =>
-      Effect.all({
-        before: firstExtent(
-          sql`SELECT * FROM extents WHERE key = ${key} AND position <= ${position} ORDER BY position DESC LIMIT 1`
+    const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+      Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
+
+    return rules.make({
+      transaction: (effect) => run(sql.withTransaction(effect)),
+      byKey: (key) => Effect.map(uploads(sql`SELECT * FROM uploads WHERE key = ${key}`), Arr.head),
+      byId: (principal, id) =>
+        Effect.map(uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND id = ${id}`), Arr.head),
+      revision1: (principal, clientName) =>
+        uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND clientName = ${clientName} AND id IS NULL
+        ORDER BY touchedAt DESC, rowid DESC`),
+      isPlanned: (name) =>
+        Effect.map(
+          uploads(sql`SELECT * FROM uploads WHERE name = ${name} AND state IN ('receiving', 'finishing')`),
+          Arr.some((upload) => rules.plans(upload, name))
         ),
-        after: firstExtent(
-          sql`SELECT * FROM extents WHERE key = ${key} AND position > ${position} ORDER BY position LIMIT 1`
+      isEmpty: Effect.map(uploads(sql`SELECT * FROM uploads LIMIT 1`), Arr.isEmptyReadonlyArray),
+      unfinished: uploads(
+        sql`SELECT * FROM uploads WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') ORDER BY touchedAt`
+      ),
+      untouched: (before, most) =>
+        uploads(sql`SELECT * FROM uploads WHERE
+        (id IS NULL AND touchedAt < ${before.revision1}) OR
+        (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ${before.unfinished}) OR
+        (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ${before.ended})
+        LIMIT ${most}`),
+      unsettled: uploads(
+        sql`SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL`
+      ),
+      put: (upload) => {
+        const { key, ...rest } = encodeUpload(upload)
+        return execute(
+          sql`INSERT INTO uploads ${sql.insert({ key, ...rest })} ON CONFLICT (key) DO UPDATE SET ${sql.update(rest)}`
         )
-      }),
-    last: (key) => firstExtent(sql`SELECT * FROM extents WHERE key = ${key} ORDER BY position DESC LIMIT 1`),
-    page: (key, from, most) =>
-      extents(sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`)
+      },
+      forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
+      putExtent: (key, position, extent) =>
+        execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),
+      removeExtents: (key) => execute(sql`DELETE FROM extents WHERE key = ${key}`),
+      around: (key, position) =>
+        Effect.all({
+          before: firstExtent(
+            sql`SELECT * FROM extents WHERE key = ${key} AND position <= ${position} ORDER BY position DESC LIMIT 1`
+          ),
+          after: firstExtent(
+            sql`SELECT * FROM extents WHERE key = ${key} AND position > ${position} ORDER BY position LIMIT 1`
+          )
+        }),
+      last: (key) => firstExtent(sql`SELECT * FROM extents WHERE key = ${key} ORDER BY position DESC LIMIT 1`),
+      page: (key, from, most) =>
+        extents(sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`)
+    })
   })
-})
 
 /**
  * A ledger in the SQLite database at `file`, whose folder exists. A commit is on the disk before it returns
- * (`synchronous=FULL`). One server at a time.
+ * (`synchronous=FULL`), unless the durability is `process`. One server at a time.
  */
-export const layer = (options: { readonly file: string }): Layer.Layer<UploadLedger, ServerFailure> =>
-  Layer.effect(UploadLedger, make).pipe(
+export const layer = (options: {
+  readonly file: string
+  /** Default `power`. */
+  readonly durability?: Durability
+}): Layer.Layer<UploadLedger, ServerFailure> =>
+  Layer.effect(UploadLedger, make(options.durability ?? "power")).pipe(
     Layer.provide(SqliteClient.layer({ filename: options.file })),
     Layer.catchAllCause((cause) =>
       Layer.fail(

@@ -10,6 +10,7 @@ import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { ServerFailure, type StorageFull } from "../protocol/ProtocolError.ts"
+import type { Range } from "../protocol/Ranges.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as Body from "./Body.ts"
 import type { SafeName } from "./SafeName.ts"
@@ -62,8 +63,19 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     written: ReadonlyArray<{ readonly key: UploadKey; readonly extent: Extent }>
   ) => Effect.Effect<void, StoreError>
 
-  /** The SHA-256 over the stored bytes of these extents, in order. */
-  readonly digest: (key: UploadKey, extents: Extents) => Effect.Effect<Sha256.Sha256, StoreError>
+  /** Reads stored bytes in order, piece by piece; each piece is valid only while `take` runs. */
+  readonly read: (
+    key: UploadKey,
+    extents: Extents,
+    range: Range,
+    take: (bytes: Uint8Array) => void
+  ) => Effect.Effect<void, StoreError>
+
+  /** The SHA-256 of whatever stands under a final name now; `None` when there is no such file. */
+  readonly contentOf: (name: SafeName) => Effect.Effect<Option.Option<Sha256.Sha256>, StoreError>
+
+  /** The uploads in staging. */
+  readonly keys: Effect.Effect<ReadonlyArray<UploadKey>, StoreError>
 
   /**
    * Makes these extents, which follow each other from 0, readable under a final name; durable on return. Exclusive unless
@@ -151,13 +163,15 @@ const makeMemory = () => {
           (written) => ({ offset: to.offset, locator: to.key, ...written })
         )),
     sync: () => Effect.void,
-    digest: (key, extents) =>
-      Effect.zipWith(
-        file(key),
-        extents,
-        (from, extents) =>
-          Sha256.of(...extents.map(({ length, offset }) => from.bytes.subarray(offset, offset + length)))
-      ),
+    read: (key, _, [from, to], take) =>
+      Effect.flatMap(file(key), (source) => {
+        if (source.bytes.length < to) return Effect.fail(new ServerFailure({ message: `Upload ${key} ends early` }))
+        take(source.bytes.subarray(from, to))
+        return Effect.void
+      }),
+    contentOf: (name) =>
+      Effect.sync(() => Option.map(Option.fromNullable(published.get(name)), (found) => Sha256.of(found.bytes))),
+    keys: Effect.sync(() => [...staged.keys()]),
     publish: (key, _, name, mode) =>
       Effect.flatMap(file(key), (source) => {
         const there = published.get(name)

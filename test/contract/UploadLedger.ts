@@ -139,7 +139,7 @@ export const suite = (
         yield* ledger.remove(key(3))
         yield* write(key(1), 0, 5, { size: Option.some(5) })
         expect(yield* failure(other(4, true))).toBe("Conflict")
-        yield* ledger.complete(key(1), Option.none())
+        yield* ledger.complete(key(1), hash("whole"))
         expect((yield* other(5, true)).key).toBe(key(5))
       }).pipe(Effect.provide(layer)))
 
@@ -317,7 +317,7 @@ export const suite = (
         yield* write(key(1), 0, 5, { size: Option.some(5) })
         expect((yield* ledger.unsettled).map((upload) => upload.key)).toEqual([key(1)])
         yield* ledger.publishing(key(1), "ä (1).txt")
-        const completed = yield* ledger.complete(key(1), Option.some(hash("whole")))
+        const completed = yield* ledger.complete(key(1), hash("whole"))
         expect(completed).toMatchObject({ state: "complete", name: "ä (1).txt", sha256: Option.some(hash("whole")) })
         expect(yield* ledger.find("default", id)).toStrictEqual(Option.some(completed))
         expect(yield* ledger.unsettled).toEqual([])

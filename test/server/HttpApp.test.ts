@@ -239,6 +239,24 @@ describe("HttpApp, statuses", () => {
       expect((yield* request(port, "POST", "/upload", same, "abc")).status).toBe(200)
     }))
 
+  it.scopedLive("reads a published file again when asked to, and says when it is gone", () =>
+    Effect.gen(function*() {
+      const { folder, port } = yield* running
+      const check = (id: string) => request(port, "GET", `/upload/${id}?check=content`, authorized)
+      yield* request(port, "POST", "/upload", chunk("u1", 0), "ab")
+      expect(json(yield* check("u1"))).not.toHaveProperty("contentSha256")
+      yield* request(port, "POST", "/upload", chunk("u1", 2, { "x-file-size": 4 }), "cd")
+      const sha256 = Sha256.of(text("abcd"))
+      expect(json(yield* check("u1"))).toMatchObject({ complete: true, sha256, contentSha256: sha256 })
+      expect(json(yield* request(port, "GET", "/upload/u1", authorized))).not.toHaveProperty("contentSha256")
+      Fs.writeFileSync(Path.join(folder, "a.txt"), "abcX")
+      expect(json(yield* check("u1"))).toMatchObject({ sha256, contentSha256: Sha256.of(text("abcX")) })
+      Fs.rmSync(Path.join(folder, "a.txt"))
+      const gone = yield* check("u1")
+      expect([gone.status, json(gone)]).toMatchObject([410, { error: "File is gone" }])
+      expect((yield* check("u2")).status).toBe(404)
+    }))
+
   it.scopedLive("tells of an upload, and deletes it", () =>
     Effect.gen(function*() {
       const { folder, port } = yield* running
@@ -253,7 +271,8 @@ describe("HttpApp, statuses", () => {
         uploadId: "u1",
         duplicate: false,
         bytesReceived: 2,
-        complete: false
+        complete: false,
+        expiresAt: expect.any(String)
       }])
       const state = yield* request(port, "GET", "/upload/u1?x=1", authorized)
       expect([state.status, json(state)]).toEqual([200, {
@@ -264,7 +283,8 @@ describe("HttpApp, statuses", () => {
         bytesReceived: 2,
         missing: [[0, 2], [4, 6]],
         state: "receiving",
-        complete: false
+        complete: false,
+        expiresAt: expect.stringMatching(/^\d{4}-\d\d-\d\dT/)
       }])
       const deleted = yield* request(port, "DELETE", "/upload/u1", authorized)
       expect([deleted.status, deleted.body]).toEqual([204, ""])
@@ -298,14 +318,16 @@ describe("HttpApp and its description", () => {
       expect(yield* client.health({})).toEqual({ status: "ok" })
       const first = yield* client.uploads.chunk({ headers: { ...upload, "x-chunk-offset": 0 }, payload: text("abc") })
       expect(first).toMatchObject({ uploadId: id, bytesReceived: 3, complete: false })
-      expect(yield* client.uploads.state({ path: { uploadId: id } })).toMatchObject({ state: "receiving" })
+      expect(yield* client.uploads.state({ path: { uploadId: id }, urlParams: {} })).toMatchObject({
+        state: "receiving"
+      })
       const gone = UploadId.make("u2")
       yield* client.uploads.chunk({
         headers: { ...upload, "x-upload-id": gone, "x-chunk-offset": 0 },
         payload: text("abc")
       })
       yield* client.uploads.abort({ path: { uploadId: gone } })
-      expect(yield* Effect.flip(client.uploads.state({ path: { uploadId: gone } }))).toMatchObject({
+      expect(yield* Effect.flip(client.uploads.state({ path: { uploadId: gone }, urlParams: {} }))).toMatchObject({
         error: "Unknown upload"
       })
       expect(
@@ -334,7 +356,7 @@ describe("HttpApp and its description", () => {
         clientFilename: "b.txt"
       })
       const stranger = yield* make("wrong")
-      expect(yield* Effect.flip(stranger.uploads.state({ path: { uploadId: id } }))).toMatchObject({
+      expect(yield* Effect.flip(stranger.uploads.state({ path: { uploadId: id }, urlParams: {} }))).toMatchObject({
         error: "Invalid or missing API key"
       })
     }).pipe(Effect.provide(NodeHttpClient.layerUndici)))

@@ -38,6 +38,7 @@ describe("Receiver, revision 2: receiving", () => {
         duplicate: false,
         bytesReceived: 3,
         complete: false,
+        expiresAt: "1970-01-08T00:00:00.000Z",
         finishing: false
       })
       expect(yield* send2(3, "def", { size: 6, sha256: hash("abcdef") })).toMatchObject({
@@ -57,11 +58,13 @@ describe("Receiver, revision 2: receiving", () => {
       expect(yield* shown("a.txt")).toBe("abcdef")
     }).pipe(Effect.provide(layer())))
 
-  it.effect("knows the hash of a file that came in one chunk, and claims to know none it did not compute", () =>
+  it.effect("knows the hash of a file of which none was declared, and refuses another one that comes late", () =>
     Effect.gen(function*() {
       expect((yield* send2(0, "abc", { size: 3 })).sha256).toBe(hash("abc"))
-      yield* send2(0, "abc", { id: other, size: 6 })
-      expect(yield* send2(3, "def", { id: other })).not.toHaveProperty("sha256")
+      yield* send2(3, "def", { id: other })
+      expect(yield* send2(0, "abc", { id: other, size: 6 })).toMatchObject({ complete: true, sha256: hash("abcdef") })
+      expect(yield* send2(6, "", { id: other, sha256: hash("abcdef") })).toMatchObject({ complete: true })
+      expect(yield* refusal(send2(6, "", { id: other, sha256: hash("abcdeX") }))).toBe(409)
     }).pipe(Effect.provide(layer())))
 
   it.effect("does not complete before the size is known, and then without any more bytes", () =>
@@ -337,10 +340,10 @@ describe("Receiver, revision 2: finishing", () => {
     const go = Deferred.unsafeMake<void>(FiberId.none)
     let asked = 0
     const layer = layerOver((store) => ({
-      digest: (...of) =>
+      read: (...of) =>
         Effect.suspend(() => {
           asked++
-          return Effect.andThen(Deferred.await(go), store.digest(...of))
+          return Effect.andThen(Deferred.await(go), store.read(...of))
         })
     }))
     return { layer, go: Deferred.succeed(go, undefined), asked: () => asked }
@@ -544,7 +547,8 @@ describe("Receiver, revision 2: state", () => {
         bytesReceived: 2,
         missing: [[0, 5]],
         state: "receiving",
-        complete: false
+        complete: false,
+        expiresAt: "1970-01-08T00:00:00.000Z"
       })
       yield* send2(2, "c", { size: 10 })
       expect(yield* state()).toMatchObject({ size: 10, bytesReceived: 3, missing: [[0, 2], [3, 5], [7, 10]] })

@@ -45,17 +45,26 @@ const stranger = (answer: Answer): NoAnswer =>
 
 const limitOf = (answer: Answer): UploadLimit.UploadLimit => UploadLimit.decode(answer.headers["upload-limit"] ?? "")
 
+/** `Retry-After` as seconds, also when it is a date: then by the clock of the server, which told the time of its answer. */
+const retryAfterOf = ({ headers }: Answer): number | undefined => {
+  const text = headers["retry-after"]
+  const seconds = decodeSeconds(text)
+  if (Option.isSome(seconds)) return seconds.value
+  const wait = Date.parse(text ?? "") - Date.parse(headers["date"] ?? "")
+  return /GMT$/.test(text ?? "") && Number.isFinite(wait) ? Math.max(0, Math.ceil(wait / 1000)) : undefined
+}
+
 const refused = (answer: Answer): Refused => {
   const body = Option.flatMap(json(answer.text), decodeError)
   const text = answer.text.replace(/\s+/g, " ").trim().slice(0, 200)
   const { error, message = error } = Option.getOrElse(body, () => ({ error: text, message: text }))
-  const seconds = decodeSeconds(answer.headers["retry-after"])
+  const retryAfter = retryAfterOf(answer)
   const { maxAppendSize } = limitOf(answer)
   return new Refused({
     status: answer.status,
     error,
     message: `The server answered ${answer.status}${message === "" ? "" : `: ${message}`}`,
-    ...(Option.isSome(seconds) ? { retryAfter: seconds.value } : {}),
+    ...(retryAfter === undefined ? {} : { retryAfter }),
     ...(maxAppendSize === undefined ? {} : { maxBody: maxAppendSize })
   })
 }

@@ -8,6 +8,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Ranges from "../../protocol/Ranges.ts"
 import * as UploadId from "../../protocol/UploadId.ts"
+import type { UploadState } from "../../protocol/UploadState.ts"
 import type { BufferedFile } from "../ChunkStore.ts"
 import { Refused } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
@@ -17,6 +18,9 @@ import { delayOf, isPassing } from "./retry.ts"
 
 /** Bodies are not cut smaller than this after a 413 (PROTOCOL.md, "Errors"). */
 const smallestBody = 64 * 1024
+
+/** A server may ask for longer bodies than a chunk, but for no longer ones than these: they are held in memory. */
+const largestBody = 64 * 1024 * 1024
 
 /** How often a body that arrives damaged is sent, and how often a file whose upload the server forgot is begun anew. */
 const most = { damaged: 5, anew: 3 }
@@ -30,6 +34,11 @@ interface Known {
   readonly missing: Ranges.Ranges
 }
 
+/** Between two questions about an upload that only the server can go on with. */
+const pollDelay = "1 second"
+
+const interrupted = "the program ended before the answer came"
+
 const forgotten = new Refused({ status: 412, error: "Unknown upload", message: "The server forgot the upload" })
 
 const whole = (file: BufferedFile): Ranges.Ranges => [[0, file.size]]
@@ -37,10 +46,16 @@ const whole = (file: BufferedFile): Ranges.Ranges => [[0, file.size]]
 const statusIs = (status: number) => (error: { readonly _tag: string }): error is Refused =>
   error._tag === "Refused" && (error as Refused).status === status
 
-/** A piece of what is missing: within one stored chunk, and not longer than a body may be. */
-const cut = (file: BufferedFile, [from, to]: Ranges.Range, maxBody: number): Ranges.Range => [
+/** Bytes a body may have, and should have at least. */
+interface Fitting {
+  readonly min: number
+  readonly max: number
+}
+
+/** A piece of what is missing: within one stored chunk where that is long enough, and not longer than a body may be. */
+const cut = (file: BufferedFile, [from, to]: Ranges.Range, { max, min }: Fitting): Ranges.Range => [
   from,
-  Math.min(to, from + maxBody, (Math.floor(from / file.chunkSize) + 1) * file.chunkSize)
+  Math.min(to, from + max, Math.max(from + min, (Math.floor(from / file.chunkSize) + 1) * file.chunkSize))
 ]
 
 const verified = (file: BufferedFile, done: {
@@ -70,7 +85,8 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
 ) {
   const { store } = parts
   let { known, missing, revision } = start
-  let maxBody = Number.POSITIVE_INFINITY
+  let fitting: Fitting = { min: 1, max: Number.POSITIVE_INFINITY }
+  let acknowledged = file.settledBytes
 
   const attempt = (range: Ranges.Range) =>
     Effect.gen(function*() {
@@ -78,7 +94,10 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       const { limit, receipt } = yield* Option.isSome(revision)
         ? Delivery.persist(parts, file, isPassing, parts.transport.send(out))
         : Delivery.persist(parts, file, Delivery.isHarmless, Delivery.marked(parts, file, out))
-      maxBody = Math.min(maxBody, Math.max(1, limit.maxAppendSize ?? maxBody))
+      fitting = {
+        min: Math.min(Math.max(fitting.min, limit.minAppendSize ?? 1), largestBody),
+        max: Math.max(1, Math.min(fitting.max, limit.maxAppendSize ?? fitting.max))
+      }
       return receipt
     })
 
@@ -101,17 +120,18 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
         })
       }
       missing = state.value.missing
-      if (state.value.state === "finishing") yield* Effect.sleep("1 second")
+      if (state.value.state === "finishing") yield* Effect.sleep(pollDelay)
       else closing = missing.length === 0
       continue
     }
-    const range = closing ? [file.size, file.size] as const : cut(file, missing[0]!, maxBody)
+    const range = closing ? [file.size, file.size] as const : cut(file, missing[0]!, fitting)
     closing = false
     const answer = yield* exchange(range)
     if (Either.isLeft(answer)) {
       const sent = range[1] - range[0]
       if (sent <= smallestBody) return yield* answer.left
-      maxBody = Math.min(Math.max(smallestBody, Math.floor(sent / 2)), answer.left.maxBody ?? Number.POSITIVE_INFINITY)
+      const half = Math.max(smallestBody, Math.floor(sent / 2))
+      fitting = { min: 1, max: Math.max(1, Math.min(half, answer.left.maxBody ?? half)) }
       if (known) missing = []
       continue
     }
@@ -129,7 +149,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
         sending: Option.none()
       })
       yield* Delivery.progress(parts, file, range[1])
-      return yield* Revision1.deliver(parts, file, "the program ended before the answer came")
+      return yield* Revision1.deliver(parts, file, { reason: interrupted, sentNow: false, accepted: true })
     }
     if (Option.isNone(revision)) {
       yield* store.remember(file.id, {
@@ -140,8 +160,11 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     }
     revision = Option.some(2)
     known = true
-    yield* Delivery.progress(parts, file, Math.min(receipt.bytesReceived, file.size))
+    acknowledged = Math.max(acknowledged, Math.min(receipt.bytesReceived, file.size))
+    yield* Delivery.progress(parts, file, acknowledged)
     if (receipt.complete) return yield* verified(file, receipt)
+    // the server has everything and was told so: it needs time
+    if (range[0] === file.size && file.size > 0) yield* Effect.sleep(pollDelay)
     missing = Ranges.missing(
       Ranges.add(Ranges.missing(missing, file.size), range),
       file.size
@@ -150,26 +173,30 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
 })
 
 /** Goes on with an upload of revision 2 where the server says that it stands. */
-const resume2 = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId) =>
-  Effect.flatMap(ask(parts, file, id), (state) =>
-    deliver2(parts, file, id, {
-      revision: Option.some(2),
-      known: Option.isSome(state),
-      missing: Option.match(state, { onNone: () => whole(file), onSome: ({ missing }) => missing })
-    }))
+const resume2 = (
+  parts: Delivery.Parts,
+  file: BufferedFile,
+  id: UploadId.UploadId,
+  state: Option.Option<UploadState>
+) =>
+  deliver2(parts, file, id, {
+    revision: Option.some(2),
+    known: Option.isSome(state),
+    missing: Option.match(state, { onNone: () => whole(file), onSome: ({ missing }) => missing })
+  })
 
 /** Something was sent and no answer came: what answers to GET tells the revision, and what has arrived. */
 const discover = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId, reason: string) =>
   Effect.gen(function*() {
-    const revision = yield* ask(parts, file, id).pipe(
-      Effect.as(2 as const),
-      Effect.catchIf(statusIs(404), () => Effect.succeed(1 as const))
+    const answer = yield* ask(parts, file, id).pipe(
+      Effect.map(Either.right),
+      Effect.catchIf(statusIs(404), (error) => Effect.succeed(Either.left(error)))
     )
-    yield* parts.store.remember(file.id, { revision: Option.some(revision) })
-    return revision === 2 ? yield* resume2(parts, file, id) : yield* Revision1.deliver(parts, file, reason)
+    yield* parts.store.remember(file.id, { revision: Option.some(Either.isRight(answer) ? 2 : 1) })
+    return Either.isRight(answer)
+      ? yield* resume2(parts, file, id, answer.right)
+      : yield* Revision1.deliver(parts, file, { reason, sentNow: reason !== interrupted, accepted: false })
   })
-
-const interrupted = "the program ended before the answer came"
 
 /** The file, pointed at the endpoint: under the upload id it has, or a new one where that would lead nowhere. */
 const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
@@ -190,17 +217,23 @@ const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =
 const once = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
   Effect.gen(function*() {
     const file = yield* prepare(parts, id, anew)
-    const { revision, sending, uploadId } = Option.getOrThrow(file.delivery)
+    const { revision, sending, serverName, uploadId } = Option.getOrThrow(file.delivery)
+    const earlier = { reason: interrupted, sentNow: false, accepted: false }
     const about = { file: file.id, path: file.path }
     yield* parts.emit(UploadEvent.Started({ ...about, size: file.size, acknowledged: file.settledBytes }))
     if (file.firstIndex > 0) {
       const message = `was half sent by the Python client; it goes on in revision 1 from chunk ${file.firstIndex}`
       yield* parts.emit(UploadEvent.Notice({ ...about, message }))
+      // a refusal is final: its first bytes are not here to begin anew with
+      return yield* Delivery.settled(Revision1.deliver(parts, file, earlier))
     }
-    if (file.firstIndex > 0 || Option.contains(revision, 1)) {
-      return yield* Revision1.deliver(parts, file, interrupted)
+    if (Option.contains(revision, 1)) return yield* Revision1.deliver(parts, file, earlier)
+    if (Option.contains(revision, 2)) {
+      const state = yield* ask(parts, file, uploadId)
+      // after a 200 the id is spent; without one its first chunk may still be on its way
+      if (Option.isNone(state) && Option.isSome(serverName)) return yield* forgotten
+      return yield* resume2(parts, file, uploadId, state)
     }
-    if (Option.contains(revision, 2)) return yield* resume2(parts, file, uploadId)
     if (Option.isSome(sending)) return yield* discover(parts, file, uploadId, interrupted)
     return yield* deliver2(parts, file, uploadId, { revision: Option.none(), known: false, missing: whole(file) }).pipe(
       Effect.catchIf(Delivery.isAmbiguous, (error) =>

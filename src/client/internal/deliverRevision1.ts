@@ -17,17 +17,28 @@ import { isPassing } from "./retry.ts"
 const settledTo = (parts: Delivery.Parts, file: BufferedFile) =>
   Effect.map(parts.store.settled(file.id), ([first]) => first?.[0] === 0 ? first[1] : 0)
 
+/** What happened before. */
+export interface Before {
+  /** Why it is not known whether the chunk that is marked as on its way arrived. */
+  readonly reason: string
+  /** This run sent that chunk, with the key that it still has. */
+  readonly sentNow: boolean
+  /** A chunk had its 200 in this run: the key was right. */
+  readonly accepted: boolean
+}
+
 /**
- * An empty chunk appends nothing, but a refused key shows: then the chunk before was refused as well, before its body was
- * read, and its answer only was lost.
+ * An empty chunk appends nothing, but a refused key shows. When that key was never right, the chunk before was refused as
+ * well, before its body was read, and its answer only was lost: then it may be sent again with another key.
  */
-const probeKey = (parts: Delivery.Parts, file: BufferedFile, sent: Outgoing) =>
+const probeKey = (parts: Delivery.Parts, file: BufferedFile, sent: Outgoing, neverRight: boolean) =>
   parts.transport.send({ ...sent, body: new Uint8Array(0), chunk: { ...sent.chunk, contentDigest: Option.none() } })
     .pipe(
       Effect.catchIf(
         (error) => !(isRefused(error) && (error.status === 401 || error.status === 403)),
         () => Effect.void
-      )
+      ),
+      Effect.tapError(() => neverRight ? parts.store.remember(file.id, { sending: Option.none() }) : Effect.void)
     )
 
 const unconfirmed = (index: number, reason: string) =>
@@ -41,14 +52,14 @@ const unconfirmed = (index: number, reason: string) =>
 export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
   parts: Delivery.Parts,
   file: BufferedFile,
-  /** Why it is not known whether the chunk that was on its way arrived. */
-  reason: string
+  before: Before
 ) {
   const { delivery } = yield* parts.store.get(file.id)
   const { sending, serverName, uploadId } = Option.getOrThrow(delivery)
   // a half-sent file of the Python client goes on exactly as that client would
   const upload = file.firstIndex > 0 ? Option.none() : Option.some({ id: uploadId, known: true })
   let name = serverName
+  let { accepted } = before
 
   const request = (range: Range) => Delivery.outgoing(parts, file, range, upload)
   const chunkAt = (from: number): Range => [from, Math.min(from + file.chunkSize, file.size)]
@@ -61,16 +72,17 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
     const out = yield* request(range)
     const { index } = out.chunk
     if (Option.contains(sending, index) && !empty && !parts.resendUnconfirmed) {
-      yield* probeKey(parts, file, out)
-      return yield* unconfirmed(index, reason)
+      yield* probeKey(parts, file, out, before.sentNow && !accepted)
+      return yield* unconfirmed(index, before.reason)
     }
     const passes = parts.resendUnconfirmed ? isPassing : Delivery.isHarmless
     const { receipt } = yield* Delivery.persist(parts, file, passes, Delivery.marked(parts, file, out)).pipe(
       Effect.catchIf(
         Delivery.isAmbiguous,
-        (error) => Effect.andThen(probeKey(parts, file, out), unconfirmed(index, error.message))
+        (error) => Effect.andThen(probeKey(parts, file, out, !accepted), unconfirmed(index, error.message))
       )
     )
+    accepted = true
     yield* parts.store.settle(file.id, ...range)
     if (Option.isNone(name)) {
       name = Option.some(receipt.actualFilename)

@@ -61,14 +61,18 @@ export const isHarmless = (error: TransportError): boolean => Retry.isPassing(er
 
 /**
  * Sends with a durable mark that a chunk is on its way. The mark stays when the outcome is not known, also because the
- * program died.
+ * program died; and when it was there before, it stays whatever becomes of this try.
  */
 export const marked = (parts: Parts, file: BufferedFile, out: Outgoing) =>
-  Effect.andThen(
-    parts.store.remember(file.id, { sending: Option.some(out.chunk.index) }),
-    Effect.tapError(parts.transport.send(out), (error) =>
+  Effect.gen(function*() {
+    const sending = Option.some(out.chunk.index)
+    const { delivery } = yield* parts.store.get(file.id)
+    const before = Option.flatMap(delivery, ({ sending }) => sending)
+    if (Option.contains(before, out.chunk.index)) return yield* parts.transport.send(out)
+    yield* parts.store.remember(file.id, { sending })
+    return yield* Effect.tapError(parts.transport.send(out), (error) =>
       isAmbiguous(error) ? Effect.void : parts.store.remember(file.id, { sending: Option.none() }))
-  )
+  })
 
 /** What a refusal that does not pass means for the file or for all of them. */
 export const refusal = (error: Refused): GivenUp | KeyRefused | WrongEndpoint => {

@@ -47,7 +47,7 @@ const longWait = 60_000
 export const delayOf = (error: TransportError, attempt: number, options: RetryOptions) =>
   Effect.map(Random.nextRange(0.8, 1.2), (jitter) => {
     const most = Duration.toMillis(options.maxDelay)
-    const backoff = Math.min(Duration.toMillis(options.initialDelay) * options.factor ** attempt, most) * jitter
+    const backoff = Math.min(Duration.toMillis(options.initialDelay) * options.factor ** attempt * jitter, most)
     if (error._tag !== "Refused") return backoff
     return Math.max(backoff, (error.retryAfter ?? 0) * 1000, error.status === 507 ? longWait : 0)
   })

@@ -12,7 +12,7 @@ import { Busy, Conflict, ServerFailure } from "../../protocol/ProtocolError.ts"
 import type * as Ranges from "../../protocol/Ranges.ts"
 import type { UploadId } from "../../protocol/UploadId.ts"
 import * as Claims from "../Claims.ts"
-import type { Commit, Committed, LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
+import type { Commit, Committed, LedgerError, Lifetimes, Upload, UploadLedger } from "../UploadLedger.ts"
 import type { Extent, UploadKey } from "../UploadStore.ts"
 
 /** What the rules need of a database. Everything but `transaction` is called inside one. */
@@ -26,6 +26,11 @@ export interface Rows {
   /** Whether an upload that is not published yet plans this name. */
   readonly isPlanned: (name: string) => Effect.Effect<boolean, LedgerError>
   readonly unsettled: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
+  readonly isEmpty: Effect.Effect<boolean, LedgerError>
+  /** Those of revision 2, the one touched last last. */
+  readonly unfinished: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
+  /** At most so many uploads of each kind that nobody touched since its time; none that is finishing. */
+  readonly untouched: (before: Lifetimes, most: number) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
   readonly put: (upload: Upload) => Effect.Effect<void, LedgerError>
   /** Removes the upload and its extents. */
   readonly forget: (key: UploadKey) => Effect.Effect<void, LedgerError>
@@ -149,6 +154,13 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
       return { upload: changed, finish: complete } satisfies Committed
     })
 
+  /** Its bytes are forgotten, but not that it was. */
+  const markDeleted = (upload: Upload) =>
+    Effect.gen(function*() {
+      yield* rows.removeExtents(upload.key)
+      yield* rows.put({ ...upload, state: "deleted", received: 0, touchedAt: yield* Clock.currentTimeMillis })
+    })
+
   /** Folds over the extents in order, a page a transaction. */
   const fold = <A>(key: UploadKey, initial: A, f: (state: A, extent: Extent) => A) =>
     Effect.gen(function*() {
@@ -225,9 +237,38 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
           received: extents.reduce((sum, extent) => sum + extent.length, 0)
         })
       })),
+    contiguous: (key, from) =>
+      Effect.map(rows.transaction(rows.page(key, from, pageSize)), (page) => {
+        let to = from
+        for (const { extent } of page) {
+          if (extent.offset !== to) break
+          to = end(extent)
+        }
+        return to
+      }),
+    expire: (before) =>
+      rows.transaction(Effect.gen(function*() {
+        const dropped: Array<UploadKey> = []
+        for (const upload of yield* rows.untouched(before, pageSize)) {
+          if (claims.isHeld(upload.key)) continue
+          if (Option.isNone(upload.id) || upload.state === "complete" || upload.state === "deleted") {
+            yield* rows.forget(upload.key)
+          } else {
+            yield* markDeleted(upload)
+          }
+          dropped.push(upload.key)
+        }
+        return dropped
+      })),
+    isEmpty: rows.transaction(rows.isEmpty),
+    unfinished: rows.transaction(rows.unfinished),
     publishing: (key, name) => Effect.asVoid(change(key, (upload) => ({ ...upload, name }))),
     complete: (key, sha256) =>
-      change(key, (upload) => ({ ...upload, state: "complete", sha256: Option.orElse(sha256, () => upload.sha256) })),
+      Effect.flatMap(
+        Clock.currentTimeMillis,
+        (touchedAt) =>
+          change(key, (upload) => ({ ...upload, touchedAt, state: "complete", sha256: Option.some(sha256) }))
+      ),
     fail: (key) => Effect.asVoid(change(key, (upload) => ({ ...upload, state: "failed" }))),
     remove: (key) =>
       rows.transaction(Effect.gen(function*() {
@@ -236,8 +277,7 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         if (upload.state === "finishing" || upload.state === "complete") {
           return yield* conflict("The upload is complete; its file can only be removed on the server")
         }
-        yield* rows.removeExtents(key)
-        yield* rows.put({ ...upload, state: "deleted", received: 0 })
+        yield* markDeleted(upload)
       })),
     extents: (key) =>
       fold(key, [] as Array<Extent>, (extents, extent) => {

@@ -14,6 +14,7 @@ import type { OnConflict } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
 import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+import type { WholeHash } from "./wholeHash.ts"
 import type { Writers } from "./writers.ts"
 
 type Failure = Conflict | StoreError | LedgerError
@@ -22,6 +23,7 @@ export const make = (
   store: Context.Tag.Service<UploadStore>,
   ledger: Context.Tag.Service<UploadLedger>,
   writers: Writers,
+  wholeHash: WholeHash,
   scope: Scope.Scope,
   onConflict: OnConflict
 ) => {
@@ -50,20 +52,14 @@ export const make = (
     // refused, cut and stopped bodies may have left bytes behind the end of the file
     yield* writers.stopAll(key, "The upload has all its bytes")
     yield* store.trim(key, upload.received)
-    if (Option.isSome(upload.sha256)) {
-      const found = yield* store.digest(key, ledger.extents(key))
-      if (found !== upload.sha256.value) {
-        yield* ledger.fail(key)
-        yield* Effect.logWarning("Upload is not what its Repr-Digest says; it was not published")
-        return yield* new Conflict({ message: `${differs} (here its SHA-256 is ${found})` })
-      }
+    const sha256 = yield* wholeHash.digest(key)
+    if (Option.isSome(upload.sha256) && upload.sha256.value !== sha256) {
+      yield* ledger.fail(key)
+      yield* Effect.logWarning("Upload is not what its Repr-Digest says; it was not published")
+      return yield* new Conflict({ message: `${differs} (here its SHA-256 is ${sha256})` })
     }
     const name = yield* publish(upload)
-    const only = upload.chunks === 1 ? yield* ledger.chunk(key, 0) : Option.none()
-    const completed = yield* ledger.complete(
-      key,
-      Option.orElse(upload.sha256, () => Option.map(only, (extent) => extent.sha256))
-    )
+    const completed = yield* ledger.complete(key, sha256)
     yield* Effect.ignoreLogged(store.drop(key))
     yield* Effect.logInfo("Upload complete").pipe(Effect.annotateLogs({ file: name, size: completed.received }))
     return completed

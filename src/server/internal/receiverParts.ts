@@ -3,6 +3,8 @@
  *
  * @internal
  */
+import * as DateTime from "effect/DateTime"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
@@ -17,6 +19,7 @@ import { type Upload, UploadLedger } from "../UploadLedger.ts"
 import { UploadKey, UploadStore } from "../UploadStore.ts"
 import * as Acknowledge from "./acknowledge.ts"
 import * as Publish from "./publish.ts"
+import * as WholeHash from "./wholeHash.ts"
 import * as Writers from "./writers.ts"
 
 /** Checks a body against `Content-Digest`, if there was one. */
@@ -48,7 +51,8 @@ export const make = (options: ReceiverOptions) =>
     const scope = yield* Scope.Scope
     const acknowledge = yield* Acknowledge.make(store, ledger)
     const writers = Writers.make(ledger)
-    const publisher = Publish.make(store, ledger, writers, scope, options.onConflict)
+    const wholeHash = WholeHash.make(store, ledger, scope)
+    const publisher = Publish.make(store, ledger, writers, wholeHash, scope, options.onConflict)
     const newKey = Effect.map(identifiers.next, (id) => UploadKey.make(id))
     const exclusiveName = options.onConflict === "reject"
 
@@ -94,12 +98,20 @@ export const make = (options: ReceiverOptions) =>
         onTimeout: (): Upload => ({ ...upload, state: "finishing" })
       })
 
+    /** When an unfinished upload expires if nothing more arrives (RFC 3339). */
+    const expiresAt = (upload: Upload): string | undefined =>
+      upload.state === "receiving"
+        ? DateTime.formatIso(DateTime.unsafeMake(upload.touchedAt + Duration.toMillis(options.unfinishedLifetime)))
+        : undefined
+
     return {
+      expiresAt,
       store,
       ledger,
       options,
       acknowledge,
       writers,
+      wholeHash,
       publish: publisher.publish,
       finish,
       finishInBackground: (upload: Upload) => Effect.asVoid(Effect.forkIn(publisher.finish(upload.key), scope)),

@@ -18,7 +18,8 @@ const receipt = (
   request: ReceiveRequest,
   upload: Upload,
   chunk: ChunkUpload,
-  duplicate: boolean
+  duplicate: boolean,
+  expiresAt: string | undefined
 ): Received => ({
   finishing: upload.state === "finishing",
   receipt: {
@@ -30,6 +31,7 @@ const receipt = (
     duplicate,
     bytesReceived: upload.received,
     complete: upload.state === "complete",
+    ...(expiresAt === undefined ? {} : { expiresAt }),
     ...(upload.state === "complete" ? { size: upload.received } : {}),
     ...(upload.state === "complete" && Option.isSome(upload.sha256) ? { sha256: upload.sha256.value } : {})
   }
@@ -42,7 +44,7 @@ interface Settled extends Committed {
 const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
 
-export const make = ({ acknowledge, create, finish, ledger, store, writers }: Parts) => {
+export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wholeHash, writers }: Parts) => {
   const find = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload) {
     const found = yield* ledger.find(request.principal.name, chunk.id)
     if (Option.isSome(found) && found.value.state !== "deleted") return found.value
@@ -146,7 +148,9 @@ export const make = ({ acknowledge, create, finish, ledger, store, writers }: Pa
         { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
         write(request, chunk, upload)
       )
+    if (!settled.duplicate) yield* wholeHash.follow(upload.key)
     // the claim has ended: finishing waits for whoever still writes
-    return receipt(request, settled.finish ? yield* finish(settled.upload) : settled.upload, chunk, settled.duplicate)
+    const now = settled.finish ? yield* finish(settled.upload) : settled.upload
+    return receipt(request, now, chunk, settled.duplicate, expiresAt(now))
   })
 }
