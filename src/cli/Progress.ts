@@ -10,7 +10,7 @@ import xbytes from "xbytes"
 import * as UploadEvent from "../client/UploadEvent.ts"
 import { tell } from "./main.ts"
 
-const size = (bytes: number): string => xbytes(bytes, { iec: true })
+const size = (bytes: number): string => bytes < 1024 ? `${bytes} B` : xbytes(bytes, { iec: true })
 
 const seconds = (millis: number): string => `${Math.max(1, Math.round(millis / 1000))} s`
 
@@ -26,11 +26,13 @@ const plain = UploadEvent.match({
   Finished: nothing
 })
 
+/** A bar, and above it a line for what should stay to be read. Narrow, so that 80 columns hold a path too. */
 const bars = Effect.map(
   Effect.acquireRelease(
     Effect.sync(() =>
       new CliProgress.SingleBar({
-        format: "{bar} {percentage}% | {done} of {whole} | {path}{note}",
+        format: "{bar} {percentage}% | {done} of {whole}{note} | {path}",
+        barsize: 20,
         hideCursor: true,
         clearOnComplete: true,
         stopOnComplete: false,
@@ -40,21 +42,38 @@ const bars = Effect.map(
     (bar) => Effect.sync(() => bar.stop())
   ),
   (bar) => {
-    const show = (path: string, bytes: number, acknowledged: number) => ({
-      path,
-      note: "",
-      done: size(acknowledged),
-      whole: size(bytes)
+    let shown = { path: "", size: 0, acknowledged: 0 }
+    let reason = ""
+    const payload = (note = "") => ({
+      path: shown.path,
+      note,
+      done: size(shown.acknowledged),
+      whole: size(shown.size)
     })
+    // a bar of nothing would divide by zero
+    const start = () => bar.start(Math.max(1, shown.size), shown.acknowledged, payload())
+    const above = (line: string) =>
+      Effect.sync(() => bar.stop()).pipe(Effect.andThen(tell(`${shown.path}: ${line}`)), Effect.andThen(start))
     return UploadEvent.match({
-      // a bar of nothing would divide by zero
-      Started: ({ acknowledged, path, size: bytes }) =>
-        Effect.sync(() => bar.start(Math.max(1, bytes), acknowledged, show(path, bytes, acknowledged))),
-      Progress: ({ acknowledged, path, size: bytes }) =>
-        Effect.sync(() => bar.update(Math.max(1, acknowledged), show(path, bytes, acknowledged))),
-      Waiting: ({ delay, reason }) =>
-        Effect.sync(() => bar.update({ note: ` | ${reason}; next try in ${seconds(delay)}` })),
-      Notice: ({ message, path }) => Effect.andThen(Effect.sync(() => bar.stop()), tell(`${path}: ${message}`)),
+      Started: (event) =>
+        Effect.sync(() => {
+          shown = event
+          reason = ""
+          start()
+        }),
+      Progress: (event) =>
+        Effect.sync(() => {
+          shown = event
+          reason = ""
+          bar.update(event.acknowledged, payload())
+        }),
+      Waiting: (event) =>
+        Effect.gen(function*() {
+          if (event.reason !== reason) yield* above(event.reason)
+          reason = event.reason
+          bar.update(shown.acknowledged, payload(` | next try in ${seconds(event.delay)}`))
+        }),
+      Notice: ({ message }) => above(message),
       Finished: () => Effect.sync(() => bar.stop())
     })
   }

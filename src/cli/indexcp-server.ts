@@ -4,6 +4,7 @@
  * @module
  */
 import * as Command from "@effect/cli/Command"
+import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import type * as HttpServer from "@effect/platform/HttpServer"
 import * as Config from "effect/Config"
@@ -21,24 +22,27 @@ import * as ExitCode from "./ExitCode.ts"
 import { print, run, tell } from "./main.ts"
 import * as Shared from "./options.ts"
 
-const port = Options.integer("port").pipe(
-  Options.withDescription("The port to listen on; 0 for any free one"),
-  Options.filterMap((port) => port >= 0 && port <= 65535 ? Option.some(port) : Option.none(), "--port is 0 to 65535"),
+const port = Shared.count("port", 65535).pipe(
+  Options.withDescription(`The port to listen on; 0 for any free one. Default: ${NodeServer.defaults.port}`),
   Options.withDefault(NodeServer.defaults.port)
 )
 
 const host = Options.text("host").pipe(
-  Options.withDescription("The address to listen on"),
+  Options.withPseudoName("address"),
+  Options.withDescription(`The address to listen on. Default: ${NodeServer.defaults.host}`),
+  // for Node an empty one means all addresses
+  Options.filterMap(Option.liftPredicate((host) => host !== ""), "--host is an address, like 127.0.0.1 or 0.0.0.0"),
   Options.withDefault(NodeServer.defaults.host)
 )
 
 const outputDir = Options.text("output-dir").pipe(
-  Options.withDescription("The folder for received files; made if missing"),
+  Options.withPseudoName("folder"),
+  Options.withDescription("The folder for received files, made if missing. Default: the current one"),
   Options.withDefault(".")
 )
 
 const onConflict = Options.choice("on-conflict", ["rename", "overwrite", "reject"]).pipe(
-  Options.withDescription("What to do when a file of that name is there already"),
+  Options.withDescription("What to do when a file of that name is there already. Default: rename"),
   Options.withDefault("rename" as const)
 )
 
@@ -46,16 +50,32 @@ const simple = Options.boolean("simple").pipe(
   Options.withDescription(`Without a key, appends every body to ${FileName.absent}; for trying things out`)
 )
 
-/** The key that was given, else the environment's, else a new one, told once. */
+const fromEnv = (name: string) =>
+  Effect.option(Config.redacted(name)).pipe(Effect.map(Option.filter((key) => Redacted.value(key) !== "")))
+
+/** The key that was given, else the environment's, else a new one. */
 const keyOf = (given: Option.Option<Redacted.Redacted>) =>
   Effect.gen(function*() {
-    const fromEnv = Config.redacted("INDEXCP_API_KEY").pipe(Config.orElse(() => Config.redacted("INDEXEDCP_API_KEY")))
-    const known = Option.isSome(given) ? given : yield* Effect.option(fromEnv)
-    if (Option.exists(known, (key) => Redacted.value(key) !== "")) return Option.getOrThrow(known)
-    const made = randomBytes(32).toString("hex")
-    yield* tell(`API key: ${made}`)
-    return Redacted.make(made)
+    const known = Option.firstSomeOf([given, yield* fromEnv("INDEXCP_API_KEY"), yield* fromEnv("INDEXEDCP_API_KEY")])
+    return {
+      key: Option.getOrElse(known, () => Redacted.make(randomBytes(32).toString("hex"))),
+      isNew: Option.isNone(known)
+    }
   })
+
+/** The server that appends everything to one file, in a folder that is made if missing. */
+const simpleServer = (folder: string, listen: Pick<NodeServer.ListenOptions, "host" | "port">) =>
+  Layer.unwrapEffect(Effect.as(
+    Effect.tryPromise({
+      try: () => mkdir(folder, { recursive: true }),
+      catch: (cause) =>
+        new ExitCode.Exit({
+          code: ExitCode.failed,
+          line: `The output folder ${folder} cannot be made: ${(cause as { readonly code?: string }).code}`
+        })
+    }),
+    Server.layerSimple(Path.join(folder, FileName.absent), listen)
+  ))
 
 /** The `indexcp-server` command. */
 export const command = Command.make("indexcp-server", {
@@ -67,26 +87,35 @@ export const command = Command.make("indexcp-server", {
   simple
 }, ({ apiKey, onConflict, outputDir, simple, ...listen }) =>
   Effect.gen(function*() {
-    const given = yield* Shared.warnOfKey(apiKey, tell)
+    const given = yield* Shared.warnOfKey(apiKey)
     const folder = Path.resolve(outputDir)
+    const { isNew, key } = yield* keyOf(given)
+    if (simple && Option.isSome(given)) {
+      return yield* new ExitCode.Exit({
+        code: ExitCode.usage,
+        line: "--simple asks nobody for a key; leave out --api-key"
+      })
+    }
     const server: Layer.Layer<HttpServer.HttpServer, Server.StartError | ExitCode.Exit> = simple
-      ? Layer.unwrapEffect(Effect.as(
-        Effect.tryPromise({
-          try: () => mkdir(folder, { recursive: true }),
-          catch: (cause) =>
-            new ExitCode.Exit({ code: ExitCode.failed, line: `Cannot make the folder ${folder}: ${String(cause)}` })
-        }),
-        Server.layerSimple(Path.join(folder, FileName.absent), listen)
-      ))
-      : Server.layer({ ...listen, outputDir: folder, onConflict, apiKey: yield* keyOf(given) })
-    const announce = Layer.effectDiscard(Effect.flatMap(NodeServer.baseUrl, (url) =>
-      Effect.andThen(
-        print(`Listening on ${url}/upload`),
-        tell(simple ? `Everything goes to ${Path.join(folder, FileName.absent)}` : `Files go to ${folder}`)
-      )))
+      ? simpleServer(folder, listen)
+      : Server.layer({ ...listen, outputDir: folder, onConflict, apiKey: key })
+    const announce = Layer.effectDiscard(Effect.gen(function*() {
+      const url = yield* NodeServer.baseUrl
+      // before the line that says that it runs, so that who waits for that has both
+      if (isNew && !simple) yield* tell(`API key: ${Redacted.value(key)}`)
+      yield* tell(simple ? `Everything goes to ${Path.join(folder, FileName.absent)}` : `Files go to ${folder}`)
+      yield* print(`Listening on ${url}/upload`)
+    }))
     yield* Layer.launch(Layer.provide(announce, server))
-  })).pipe(Command.withDescription("Receives files and keeps them safe"))
+  })).pipe(Command.withDescription("Take files from clients and put them into a folder"))
+
+const footer = HelpDoc.blocks([
+  HelpDoc.h1("THE API KEY"),
+  HelpDoc.p("--api-key, else INDEXCP_API_KEY, else INDEXEDCP_API_KEY, else a new one, which is printed on stderr."),
+  HelpDoc.h1("EXIT CODES"),
+  HelpDoc.p("1 unexpected, 2 usage, 3 cannot start, 130 or 143 stopped by a signal")
+])
 
 /** Runs `indexcp-server` with the words behind its name, to its exit code. */
 export const program = (words: ReadonlyArray<string>) =>
-  run(command, { name: "indexcp-server", description: "Receives files and keeps them safe" }, words)
+  run(command, { name: "indexcp-server", description: "Receives files and keeps them safe", footer }, words)

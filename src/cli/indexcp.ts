@@ -5,6 +5,7 @@
  */
 import * as Args from "@effect/cli/Args"
 import * as Command from "@effect/cli/Command"
+import * as HelpDoc from "@effect/cli/HelpDoc"
 import * as Options from "@effect/cli/Options"
 import * as Prompt from "@effect/cli/Prompt"
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
@@ -27,19 +28,20 @@ import * as Shared from "./options.ts"
 import * as Progress from "./Progress.ts"
 
 const dbName = Options.text("db-name").pipe(
-  Options.withDescription("The buffer: ~/.indexcp/<name>.db"),
+  Options.withPseudoName("name"),
+  Options.withDescription("The buffer: ~/.indexcp/<name>.db. Default: indexcp"),
   Options.withDefault("indexcp")
 )
 
 const chunkSize = Options.text("chunk-size").pipe(
-  Options.withDescription("Bytes a chunk, like 64KiB or 5MB; at most 16MiB"),
+  Options.withPseudoName("size"),
+  Options.withDescription("Bytes a chunk, like 64KiB or 5MB; at most 16MiB. Default: 1MiB"),
   Options.withSchema(Shared.ByteSize),
   Options.withDefault(Uploader.defaults.chunkSize)
 )
 
-const maxRetries = Options.integer("max-retries").pipe(
+const maxRetries = Shared.count("max-retries").pipe(
   Options.withDescription("Give up waiting after so many retries in a row. Default: never"),
-  Options.filterMap((retries) => retries >= 0 ? Option.some(retries) : Option.none(), "--max-retries is 0 or more"),
   Options.optional
 )
 
@@ -61,9 +63,10 @@ const keyPrompt = Effect.gen(function*() {
     ...terminal,
     display: (text) => Effect.sync(() => void process.stderr.write(text))
   }
-  return Prompt.password({ message: "API key" }).pipe(
+  return Prompt.hidden({ message: "API key" }).pipe(
     Effect.provideService(Terminal.Terminal, onStderr),
-    Effect.mapError(() => new ApiKey.ApiKeyMissing({ message: "No API key was given" }))
+    // Ctrl-C, which is no signal here
+    Effect.catchTag("QuitException", () => Effect.andThen(tell(""), Effect.interrupt))
   )
 })
 
@@ -77,7 +80,7 @@ interface Settings {
 /** The whole client over the buffer of that name. */
 const client = (settings: Settings) =>
   Layer.unwrapEffect(Effect.gen(function*() {
-    const given = yield* Shared.warnOfKey(settings.apiKey ?? Option.none(), tell)
+    const given = yield* Shared.warnOfKey(settings.apiKey ?? Option.none())
     const prompt = yield* keyPrompt
     if (!/^[^/\\]+$/.test(settings.dbName)) {
       return yield* new ExitCode.Exit({
@@ -95,9 +98,12 @@ const client = (settings: Settings) =>
       Layer.provide(TransportHttp.layer),
       Layer.provide(ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile(settings.dbName) })),
       Layer.provide(NodeHttpClient.layerUndici),
-      Layer.provide(ApiKey.layerFromEnv({ given, ...(prompt === undefined ? {} : { prompt }) }))
+      Layer.provideMerge(ApiKey.layerFromEnv({ given, ...(prompt === undefined ? {} : { prompt }) }))
     )
   }))
+
+/** Finds the key, before a bar would be where a person is asked for it. Having none is for the uploader to find out. */
+const findKey = Effect.flatMap(ApiKey.ApiKey, ({ get }) => Effect.ignore(get))
 
 /** Shows an upload, prints its results, and ends with the code that they call for. */
 const show = <E>(events: Stream.Stream<UploadEvent, E, Uploader.Uploader>, json: boolean) =>
@@ -169,6 +175,7 @@ const upload = Command.make("upload", {
 }, ({ json, resendUnconfirmed, url, ...settings }) =>
   Effect.gen(function*() {
     const uploader = yield* Uploader.Uploader
+    if (Option.isSome(yield* Stream.runHead(uploader.list))) yield* findKey
     yield* show(uploader.upload({ endpoint: url, resendUnconfirmed }), json)
   }).pipe(Effect.provide(client(settings)))).pipe(
     Command.withDescription("Send the files in the buffer until the server holds them")
@@ -187,6 +194,7 @@ const bufferAndUpload = Command.make("buffer-and-upload", {
   Effect.gen(function*() {
     const uploader = yield* Uploader.Uploader
     const source = yield* Source.file(file)
+    yield* findKey
     yield* show(uploader.bufferAndUpload(source, { endpoint: url, resendUnconfirmed }), json)
   }).pipe(Effect.provide(client(settings)))).pipe(
     Command.withDescription("Put one file into the buffer and send it at once")
@@ -202,10 +210,32 @@ const clear = Command.make("clear", { dbName }, (settings) =>
 
 /** The `indexcp` command. */
 export const command = Command.make("indexcp").pipe(
-  Command.withDescription("Moves files over bad networks and loses nothing"),
+  Command.withDescription("Put files into a buffer on this machine, and send them until the server holds them"),
   Command.withSubcommands([add, list, upload, bufferAndUpload, clear])
 )
 
+const description = "Moves files over bad networks and loses nothing"
+
+const footer = HelpDoc.blocks([
+  HelpDoc.h1("MORE"),
+  HelpDoc.enumeration([
+    HelpDoc.p("indexcp help <command>"),
+    HelpDoc.p("indexcp --version"),
+    HelpDoc.p("indexcp --completions bash | zsh | fish")
+  ]),
+  HelpDoc.h1("THE API KEY"),
+  HelpDoc.p("--api-key, else INDEXCP_API_KEY, else INDEXEDCP_API_KEY, else it is asked for on a terminal."),
+  HelpDoc.h1("EXIT CODES"),
+  HelpDoc.enumeration([
+    HelpDoc.p("0 all is delivered, or there was nothing to do"),
+    HelpDoc.p("1 unexpected, 2 usage"),
+    HelpDoc.p("3 some files failed for good"),
+    HelpDoc.p("4 the key is missing or was refused"),
+    HelpDoc.p("5 gave up waiting; the data is kept"),
+    HelpDoc.p("6 not confirmed by an old server; the data is kept"),
+    HelpDoc.p("130 or 143 interrupted; upload again to go on")
+  ])
+])
+
 /** Runs `indexcp` with the words behind its name, to its exit code. */
-export const program = (words: ReadonlyArray<string>) =>
-  run(command, { name: "indexcp", description: "Moves files over bad networks and loses nothing" }, words)
+export const program = (words: ReadonlyArray<string>) => run(command, { name: "indexcp", description, footer }, words)

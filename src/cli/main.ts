@@ -19,6 +19,7 @@ import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import { readFileSync } from "node:fs"
+import { stripVTControlCharacters } from "node:util"
 import * as ExitCode from "./ExitCode.ts"
 import * as Words from "./words.ts"
 
@@ -34,7 +35,9 @@ export const tell = (line: string): Effect.Effect<void> => Console.error(line)
 export const print = (line: string): Effect.Effect<void> => Console.log(line)
 
 const lineOf = (error: unknown): string =>
-  error instanceof Error && error.message !== "" ? error.message : `Unexpected failure: ${String(error)}`
+  (error instanceof Error && error.message !== "" ? error.message : String(error)).replace(/\s*\n\s*/g, " ")
+
+const unexpected = (error: unknown): string => `Unexpected failure: ${lineOf(error)}`
 
 /** The exit code of a failure, after its line was told. */
 const report = (cause: Cause.Cause<unknown>): Effect.Effect<number> => {
@@ -43,7 +46,7 @@ const report = (cause: Cause.Cause<unknown>): Effect.Effect<number> => {
     return Cause.isInterruptedOnly(cause)
       ? Effect.interrupt
       : Effect.as(
-        Effect.andThen(Effect.logDebug(cause), tell(lineOf(Cause.squash(cause)))),
+        Effect.andThen(Effect.logDebug(cause), tell(unexpected(Cause.squash(cause)))),
         ExitCode.unexpected
       )
   }
@@ -59,22 +62,46 @@ const report = (cause: Cause.Cause<unknown>): Effect.Effect<number> => {
   )
 }
 
+/** What the parser says of every value of a kind; the descriptions say more. */
+const noise =
+  /^ *(A user-defined piece of text.*|A true or false value\.|One of the following: .*|This setting is optional\.)\n\n/gm
+
+/**
+ * The parser's own texts, known by the empty line at their end: without it, in plain letters where no terminal is, and
+ * each command of a list on a line of its own.
+ */
+const tidy = (text: unknown, isTerminal: boolean): unknown => {
+  if (typeof text !== "string" || !text.endsWith("\n")) return text
+  const tidied = text.trimEnd().replace(noise, "").replace(/^( +- .*?\S) {2,}(.*)\n/gm, "$1\n      $2\n")
+  return isTerminal ? tidied : stripVTControlCharacters(tidied)
+}
+
+const withTidyTexts = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Console.consoleWith((console) =>
+    Effect.withConsole(effect, {
+      ...console,
+      log: (text) => console.log(tidy(text, process.stdout.isTTY)),
+      error: (text) => console.error(tidy(text, process.stderr.isTTY))
+    })
+  )
+
 /** Runs a command with the words behind the program's name, to its exit code. */
 export const run = <Name extends string, E, A>(
   command: Command.Command<Name, CliApp.CliApp.Environment, E, A>,
-  about: { readonly name: string; readonly description: string },
+  about: { readonly name: string; readonly description: string; readonly footer: HelpDoc.HelpDoc },
   words: ReadonlyArray<string>
 ): Effect.Effect<number, never, CliApp.CliApp.Environment> => {
-  const asked = Words.withHelp(words)
   const parse = Command.run(command, {
     name: about.name,
     version,
-    summary: HelpDoc.getSpan(HelpDoc.p(about.description))
+    summary: HelpDoc.getSpan(HelpDoc.p(about.description)),
+    footer: about.footer
   })
-  return Words.check(command as never, asked).pipe(
-    Effect.andThen(parse(["node", about.name, ...asked])),
+  return Words.read(command as never, words).pipe(
+    Effect.flatMap((asked) => withTidyTexts(parse(["node", about.name, ...asked]))),
     Effect.as(ExitCode.success),
     Effect.catchAllCause(report),
+    Effect.onInterrupt(() => tell("Interrupted")),
     Effect.provide(CliConfig.layer({ showBuiltIns: false }))
   )
 }
@@ -92,6 +119,12 @@ export const start = (
   let signal: keyof typeof ExitCode.interrupted = "SIGINT"
   process.once("SIGTERM", () => {
     signal = "SIGTERM"
+  })
+  // whoever read the output went away (`| head`): the work is done all the same
+  for (const stream of [process.stdout, process.stderr]) stream.on("error", () => {})
+  process.once("uncaughtException", (error) => {
+    process.stderr.write(`${unexpected(error)}\n`)
+    process.exit(ExitCode.unexpected)
   })
   NodeRuntime.runMain(Effect.provide(program(process.argv.slice(2)), environment), {
     disableErrorReporting: true,

@@ -10,6 +10,7 @@ import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import xbytes from "xbytes"
+import { tell } from "./main.ts"
 
 /** `64KiB`, `5MB`, or a bare number of bytes. Units in any case; `K` is 1000 and `Ki` 1024. */
 export const ByteSize: Schema.Schema<number, string> = Schema.transformOrFail(Schema.String, Schema.Number, {

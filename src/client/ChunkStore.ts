@@ -17,6 +17,7 @@ import * as Stream from "effect/Stream"
 import * as Ranges from "../protocol/Ranges.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
+import type { ReadSource, SourceChanged, SourceError } from "./Source.ts"
 
 /** A file's number in its buffer; never used again for another one. */
 export const FileId = Schema.NonNegativeInt.pipe(Schema.brand("FileId"))
@@ -69,6 +70,38 @@ export interface BufferedFile extends NewFile {
   readonly failure: Option.Option<string>
 }
 
+/** A file that a server holds as a whole, as it is remembered after it has left the buffer. */
+export interface DeliveryReceipt {
+  readonly path: string
+  readonly name: string
+  readonly serverName: string
+  /** Bytes. */
+  readonly size: number
+  readonly sha256: Sha256.Sha256
+  readonly endpoint: string
+  readonly uploadId: UploadId
+  /** What the server spoke: of a revision-1 server it is only known that it answered every chunk. */
+  readonly revision: 1 | 2
+  /** A revision-1 server was sent again what it may have got already: its file may have those bytes twice. */
+  readonly resent: boolean
+  /** Milliseconds since 1970. */
+  readonly deliveredAt: number
+}
+
+/** A file that is sent from where it lies: its bytes are not in the buffer. */
+export interface ExternalFile extends NewFile {
+  /** Bytes. */
+  readonly size: number
+  readonly sha256: Sha256.Sha256
+  /** Another one when the source has changed: made of its size, modification time and file id. */
+  readonly version: string
+}
+
+/** An {@link ExternalFile} that is being sent. */
+export interface AdoptedFile extends BufferedFile {
+  readonly version: string
+}
+
 /** Bytes read back, and their hash. */
 export interface Piece {
   readonly bytes: Uint8Array
@@ -118,19 +151,30 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     whole: { readonly size: number; readonly sha256: Sha256.Sha256 }
   ) => Effect.Effect<Option.Option<BufferedFile>, ChunkStoreError>
 
+  /**
+   * Keeps track of a file that is sent from where it lies. The same source in the same version and chunk size is the one that
+   * was adopted before, with all that is known of its delivery; one of another version is dropped. It is not listed, and can
+   * be read only by the program that gave `read`.
+   */
+  readonly adopt: (file: ExternalFile, read: ReadSource) => Effect.Effect<FileId, ChunkStoreError>
+
+  /** The file that was adopted from a source and is not delivered yet. */
+  readonly adopted: (source: string) => Effect.Effect<Option.Option<AdoptedFile>, ChunkStoreError>
+
   /** All sealed files, oldest first, read in pages. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
 
   readonly get: (file: FileId) => Effect.Effect<BufferedFile, NotBuffered | ChunkStoreError>
 
   /**
-   * The bytes `from` to `to` (not included) of a sealed file, checked against the hashes taken when they were added.
+   * The bytes `from` to `to` (not included) of a sealed file, checked against the hashes taken when they were added; of an
+   * adopted one, what its source holds.
    */
   readonly read: (
     file: FileId,
     from: number,
     to: number
-  ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | ChunkStoreError>
+  ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | SourceError | SourceChanged | ChunkStoreError>
 
   /** Records that a server holds these bytes. Durable on return, repeatable. The bytes stay. */
   readonly settle: (file: FileId, from: number, to: number) => Effect.Effect<void, NotBuffered | ChunkStoreError>
@@ -165,6 +209,18 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     reason: Option.Option<string>
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
+  /**
+   * Frees a file that its server holds as a whole, as `drop` does, and keeps a receipt: both or neither. Needs a delivery
+   * whose revision is known.
+   */
+  readonly delivered: (
+    file: FileId,
+    as: { readonly serverName: string; readonly resent: boolean }
+  ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
+  /** The receipts, oldest first, read in pages. */
+  readonly receipts: Stream.Stream<DeliveryReceipt, ChunkStoreError>
+
   /** Removes the file and gives its space back to the disk. Once it has returned, the file does not come back. */
   readonly drop: (file: FileId) => Effect.Effect<void, ChunkStoreError>
 
@@ -173,12 +229,13 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 }>() {}
 
 interface Held extends Omit<BufferedFile, "settledBytes"> {
+  readonly external?: { readonly version: string; readonly read: ReadSource }
   readonly state: "adding" | "sealed"
   readonly pieces: Array<Piece & { readonly start: number }>
   readonly settled: Ranges.Ranges
 }
 
-const toFile = ({ pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
+const toFile = ({ external: _external, pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
   ...file,
   settledBytes: Ranges.total(settled)
 })
@@ -207,6 +264,7 @@ const makeMemory = Effect.sync(() => {
   let lastId = 0
   const files = new Map<FileId, Held>()
   const claimed = new Set<FileId>()
+  const receipts: Array<DeliveryReceipt> = []
 
   const whenSealed = <A, E>(file: FileId, use: (held: Held) => Effect.Effect<A, E>) =>
     Effect.suspend((): Effect.Effect<A, E | NotBuffered> => {
@@ -259,19 +317,53 @@ const makeMemory = Effect.sync(() => {
         files.set(file, { ...held, size: size + bytes.byteLength, chunks: pieces.length })
         return Effect.void
       }),
+    adopt: (file, read) =>
+      Effect.map(Clock.currentTimeMillis, (addedAt) => {
+        const { version, ...known } = file
+        const before = inState("sealed").filter(({ external, source }) =>
+          external !== undefined && source === file.source
+        )
+        const same = before.find(({ chunkSize, external }) =>
+          external?.version === version && chunkSize === file.chunkSize
+        )
+        before.filter((held) => held !== same).forEach(remove)
+        const id = same?.id ?? FileId.make(++lastId)
+        const unsent = { delivery: Option.none(), failure: Option.none(), settled: Ranges.empty, pieces: [] }
+        const fresh = { ...unsent, ...known, id, addedAt, firstIndex: 0, chunks: Math.ceil(file.size / file.chunkSize) }
+        files.set(id, { ...(same ?? { ...fresh, state: "sealed" }), external: { version, read } })
+        return id
+      }),
+    adopted: (source) =>
+      Effect.sync(() => {
+        const held = inState("sealed").find((held) => held.external !== undefined && held.source === source)
+        return held?.external === undefined
+          ? Option.none()
+          : Option.some({ ...toFile(held), version: held.external.version })
+      }),
     seal: (file, whole) =>
       whenAdding(file, (held) => {
         if (held.size !== whole.size) {
           return Effect.dieMessage(`sealed as ${whole.size} bytes, but ${held.size} were appended`)
         }
-        const replaced = inState("sealed").filter(({ id, source }) => source === held.source && !claimed.has(id))
+        const replaced = inState("sealed").filter(({ external, id, source }) =>
+          source === held.source && external === undefined && !claimed.has(id)
+        )
         replaced.forEach(remove)
         files.set(file, { ...held, state: "sealed", sha256: whole.sha256 })
         return Effect.succeed(Option.map(Option.fromNullable(replaced.at(-1)), toFile))
       }),
-    list: Stream.suspend(() => Stream.fromIterable(inState("sealed").map(toFile))),
+    list: Stream.suspend(() =>
+      Stream.fromIterable(inState("sealed").filter(({ external }) => external === undefined).map(toFile))
+    ),
     get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
-    read: (file, from, to) => whenSealed(file, (held) => readHeld(held, from, to)),
+    read: (file, from, to) =>
+      whenSealed(
+        file,
+        (held): Effect.Effect<Piece, PieceDamaged | SourceError | SourceChanged> =>
+          held.external === undefined
+            ? readHeld(held, from, to)
+            : Effect.map(held.external.read(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
+      ),
     settle: (file, from, to) => change(file, ({ settled }) => ({ settled: Ranges.add(settled, [from, to]) })),
     settled: (file) => whenSealed(file, ({ settled }) => Effect.succeed(settled)),
     claim: (file) =>
@@ -297,6 +389,19 @@ const makeMemory = Effect.sync(() => {
           ? Effect.dieMessage("remember before startDelivery")
           : change(file, () => ({ delivery: Option.some({ ...delivery.value, ...known }) }))),
     setFailure: (file, failure) => change(file, () => ({ failure })),
+    delivered: (file, as) =>
+      whenSealed(file, (held) =>
+        Effect.flatMap(Clock.currentTimeMillis, (deliveredAt) => {
+          const delivery = Option.getOrUndefined(held.delivery)
+          const revision = Option.getOrUndefined(delivery?.revision ?? Option.none())
+          if (delivery === undefined || revision === undefined) return Effect.dieMessage("delivered before it was sent")
+          const { name, path, sha256, size } = held
+          const { endpoint, uploadId } = delivery
+          receipts.push({ path, name, size, sha256, endpoint, uploadId, revision, deliveredAt, ...as })
+          remove(held)
+          return Effect.void
+        })),
+    receipts: Stream.suspend(() => Stream.fromIterable([...receipts])),
     drop: (file) => Effect.sync(() => inState("sealed").filter(({ id }) => id === file).forEach(remove)),
     clear: Effect.sync(() => inState("sealed").forEach(remove))
   })

@@ -22,6 +22,7 @@ import { readRange } from "./internal/sqliteRead.ts"
 import * as Rows from "./internal/sqliteRows.ts"
 import * as SqliteSchema from "./internal/sqliteSchema.ts"
 import * as Space from "./internal/sqliteSpace.ts"
+import type { ReadSource } from "./Source.ts"
 
 const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 
@@ -105,7 +106,8 @@ const make = Effect.fnUntraced(function*(database: Database) {
 
   const replace = Effect.fnUntraced(function*(file: ChunkStore.FileId, source: string) {
     const same = yield* Effect.flatMap(
-      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND id <> ${file} ORDER BY id DESC`,
+      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND version IS NULL
+        AND id <> ${file} ORDER BY id DESC`,
       Rows.decodeFiles
     )
     const free = yield* Effect.filter(same, ({ owner }) => Effect.negate(owners.isHeld(owner)))
@@ -136,18 +138,101 @@ const make = Effect.fnUntraced(function*(database: Database) {
     return replaced
   })
 
-  const list = Stream.paginateChunkEffect(-1, (after) =>
-    Effect.map(
+  /** How files that are sent from where they lie are read. */
+  const readers = new Map<ChunkStore.FileId, ReadSource>()
+
+  const externals = (source: string) =>
+    Effect.flatMap(
+      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND version IS NOT NULL`,
+      Rows.decodeFiles
+    )
+
+  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, reader: ReadSource) {
+    const now = yield* Clock.currentTimeMillis
+    const id = yield* write(Effect.gen(function*() {
+      const before = yield* externals(file.source)
+      const same = before.find((row) => row.version === file.version && row.chunk_size === file.chunkSize)
+      const stale = before.filter((row) => row !== same)
+      yield* Effect.forEach(stale, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
+        discard: true
+      })
+      if (same !== undefined) return same.id
+      const [row] = yield* Effect.flatMap(
+        sql`INSERT INTO files (state, path, source, name, chunk_size, size, sha256, chunks, added_at, version) VALUES
+          ('sealed', ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${file.sha256},
+          ${Math.ceil(file.size / file.chunkSize)}, ${now}, ${file.version}) RETURNING id`,
+        Rows.decodeIds
+      )
+      return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
+    }))
+    readers.set(id, reader)
+    return id
+  })
+
+  const adopted = (source: string) =>
+    Effect.map(read(externals(source)), ([row]) =>
+      row === undefined || row.version === null
+        ? Option.none()
+        : Option.some({ ...Rows.toFile(row), version: row.version }))
+
+  const readBytes = (file: ChunkStore.FileId, from: number, to: number) => {
+    const reader = readers.get(file)
+    return reader === undefined
+      ? readRange(database, read(sealed(file)), file, from, to)
+      : Effect.zipRight(
+        read(sealed(file)),
+        Effect.map(reader(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
+      )
+  }
+
+  /** Rows in pages of the order of their ids, as a stream. */
+  const pages = <Row extends { readonly id: number }, A>(
+    page: (after: number) => Effect.Effect<ReadonlyArray<Row>, ChunkStore.ChunkStoreError>,
+    toValue: (row: Row) => A
+  ) =>
+    Stream.paginateChunkEffect(-1, (after) =>
+      Effect.map(page(after), (rows) =>
+        [
+          Chunk.unsafeFromArray(rows.map(toValue)),
+          Option.map(Option.liftPredicate(rows, ({ length }) => length === pageRows), () => rows.at(-1)!.id)
+        ] as const))
+
+  const list = pages(
+    (after) =>
       read(Effect.flatMap(
-        sql`SELECT ${columns} FROM files WHERE state = 'sealed' AND id > ${after} ORDER BY id LIMIT ${pageRows}`,
+        sql`SELECT ${columns} FROM files WHERE state = 'sealed' AND version IS NULL AND id > ${after}
+          ORDER BY id LIMIT ${pageRows}`,
         Rows.decodeFiles
       )),
-      (rows) =>
-        [
-          Chunk.unsafeFromArray(rows.map(Rows.toFile)),
-          Option.map(Option.liftPredicate(rows, ({ length }) => length === pageRows), () => rows.at(-1)!.id)
-        ] as const
-    ))
+    Rows.toFile
+  )
+
+  const receipts = pages(
+    (after) =>
+      read(Effect.flatMap(
+        sql`SELECT * FROM receipts WHERE id > ${after} ORDER BY id LIMIT ${pageRows}`,
+        Rows.decodeReceipts
+      )),
+    Rows.toReceipt
+  )
+
+  const delivered = (
+    file: ChunkStore.FileId,
+    { resent, serverName }: { readonly serverName: string; readonly resent: boolean }
+  ) =>
+    Effect.zipRight(
+      write(Effect.gen(function*() {
+        const { endpoint, revision } = yield* sealed(file)
+        if (endpoint === null || revision === null) return yield* Effect.dieMessage("delivered before it was sent")
+        const now = yield* Clock.currentTimeMillis
+        yield* sql`INSERT INTO receipts
+          (path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
+          SELECT path, name, ${serverName}, size, sha256, endpoint, upload_id, revision, ${resent ? 1 : 0}, ${now}
+          FROM files WHERE id = ${file}`
+        yield* update(file, { state: "dropping", owner: null, hold: null })
+      })),
+      space.reclaim
+    )
 
   const settle = Effect.fnUntraced(function*(file: ChunkStore.FileId, from: number, to: number) {
     yield* write(Effect.gen(function*() {
@@ -235,7 +320,9 @@ const make = Effect.fnUntraced(function*(database: Database) {
     seal,
     list,
     get: (file) => Effect.map(read(sealed(file)), Rows.toFile),
-    read: (file, from, to) => readRange(database, read(sealed(file)), file, from, to),
+    adopt,
+    adopted,
+    read: readBytes,
     settle,
     settled,
     claim,
@@ -243,6 +330,8 @@ const make = Effect.fnUntraced(function*(database: Database) {
     remember,
     setFailure: (file, reason) =>
       write(Effect.zipRight(sealed(file), update(file, { failure: Option.getOrNull(reason) }))),
+    delivered,
+    receipts,
     drop: (file) => dropSealed(sql`id = ${file}`),
     clear: dropSealed(sql`1`)
   })

@@ -10,9 +10,10 @@ import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
-import { ApiKey } from "./ApiKey.ts"
+import { ApiKey, ApiKeyMissing } from "./ApiKey.ts"
 import * as Answer from "./internal/answer.ts"
 import { NoAnswer, Transport, type TransportError, Unreachable } from "./Transport.ts"
 
@@ -58,6 +59,13 @@ const read = (response: HttpClientResponse.HttpClientResponse) =>
     return { status: response.status, headers: response.headers, text } satisfies Answer.Answer
   })
 
+/** A header cannot hold other keys; a request with one would fail each time it is tried. */
+const sendable = (key: Redacted.Redacted): boolean => /^[\x20-\x7e\x80-\xff]+$/.test(Redacted.value(key))
+
+const unsendable = new ApiKeyMissing({
+  message: "The API key has a line end or another character that cannot be sent. Set INDEXCP_API_KEY to the right one"
+})
+
 /** `<endpoint>/<id>`, the id before a query string. */
 const withId = (endpoint: string, id: string): string => {
   const url = new URL(endpoint)
@@ -74,7 +82,7 @@ const make = Effect.gen(function*() {
     interpret: (answer: Answer.Answer) => Either.Either<A, TransportError>
   ): Effect.Effect<A, TransportError> =>
     Effect.gen(function*() {
-      const key = yield* apiKey.get
+      const key = yield* Effect.filterOrFail(apiKey.get, sendable, () => unsendable)
       const answer = yield* Effect.scoped(Effect.flatMap(
         client.execute(HttpClientRequest.bearerToken(request, key)),
         read

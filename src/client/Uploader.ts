@@ -18,7 +18,7 @@ import { type BufferedFile, ChunkStore, ChunkStoreError, type FileId } from "./C
 import * as Deliver from "./internal/deliver.ts"
 import type { Parts, StopError } from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
-import type { Source, SourceError } from "./Source.ts"
+import { type External, type Source, SourceError } from "./Source.ts"
 import { Transport, type TransportError } from "./Transport.ts"
 import * as UploadEvent from "./UploadEvent.ts"
 
@@ -79,7 +79,11 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** {@link upload} to its end: what became of each file. */
   readonly uploadAll: (options: UploadOptions) => Effect.Effect<ReadonlyArray<UploadEvent.Outcome>, UploadError>
 
-  /** Adds a source and sends it. When that does not succeed, it stays in the buffer. */
+  /**
+   * Sends a source. A file is sent from where it lies, without being copied: asked again after an interruption, it goes on
+   * where it was, unless the file has changed; one that changes while it is sent is not published. Any other source is
+   * added to the buffer first, and stays there when that does not succeed.
+   */
   readonly bufferAndUpload: (
     source: Source,
     options: Omit<UploadOptions, "files">
@@ -93,7 +97,7 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
     chunk: { readonly endpoint: string; readonly bytes: Uint8Array; readonly index: number; readonly fileName: string }
   ) => Effect.Effect<Receipt, TransportError | InvalidEndpoint>
 
-  /** Empties the buffer. */
+  /** Empties the buffer. Servers that hold parts of its files are told, if they can be reached at once. */
   readonly clear: Effect.Effect<void, ChunkStoreError>
 }>() {}
 
@@ -145,6 +149,26 @@ const storeBytes = (
     return { size, sha256: hasher.digest() }
   })
 
+/** The hash of a source that is so long, as it is now. */
+const hashSource = (source: Source, { size, version }: External) =>
+  Effect.gen(function*() {
+    const hasher = Sha256.make()
+    const read = yield* Stream.runFold(source.bytes(hashedAtOnce), 0, (read, bytes) => {
+      hasher.update(bytes)
+      return read + bytes.length
+    })
+    const now = yield* source.external ?? Effect.dieMessage("a source that cannot be read again")
+    return read === size && now.version === version
+      ? hasher.digest()
+      : yield* new SourceError({ path: source.path, message: `${source.path} is being changed; try again later` })
+  })
+
+/** Bytes. */
+const hashedAtOnce = 1024 * 1024
+
+/** How long a server is waited for to be told that an upload of no more interest may be deleted. */
+const patienceForAbort = "3 seconds"
+
 const make = (options: UploaderOptions) =>
   Effect.gen(function*() {
     const store = yield* ChunkStore
@@ -163,6 +187,7 @@ const make = (options: UploaderOptions) =>
         const file = yield* store.begin({ path, name, source: source.source, chunkSize })
         const whole = yield* storeBytes(store, file, source, chunkSize)
         const replaced = yield* store.seal(file, whole)
+        if (Option.isSome(replaced)) yield* forsake(replaced.value)
         const sealed = yield* Effect.catchTag(
           store.get(file),
           "NotBuffered",
@@ -172,10 +197,42 @@ const make = (options: UploaderOptions) =>
       }))
     )
 
+    /** Tells the server of a half-sent file that it may forget it; nothing depends on it. */
+    const forsake = ({ delivery }: BufferedFile) =>
+      Option.match(delivery, {
+        onNone: () => Effect.void,
+        onSome: ({ endpoint, revision, uploadId }) =>
+          Option.contains(revision, 1)
+            ? Effect.void
+            : transport.abort(endpoint, uploadId).pipe(Effect.timeout(patienceForAbort), Effect.ignore)
+      })
+
+    /** The file of a source that is sent from where it lies: the one half sent before, or a new one. */
+    const adopt = (source: Source, external: External) =>
+      Effect.gen(function*() {
+        const { size, version } = external
+        const before = yield* store.adopted(source.source)
+        const same = Option.filter(before, (file) => file.version === version && file.chunkSize === chunkSize)
+        if (Option.isSome(before) && Option.isNone(same)) yield* forsake(before.value)
+        const sha256 = Option.isSome(same) ? same.value.sha256 : yield* hashSource(source, external)
+        const { name, path } = source
+        return yield* store.adopt(
+          { path, name, source: source.source, chunkSize, size, version, sha256 },
+          external.read
+        )
+      })
+
     /** Sends one file; everything that concerns it alone becomes its outcome. */
     const one = (parts: Parts, file: BufferedFile) => {
       const ended = (state: UploadEvent.OutcomeState, end: { readonly message: string }) =>
         Effect.succeed({ state, error: Option.some(end.message), serverName: Option.none<string>() })
+      const changed = (error: { readonly message: string }) =>
+        Effect.gen(function*() {
+          const now = yield* Effect.option(store.get(file.id))
+          yield* Option.match(now, { onNone: () => Effect.void, onSome: forsake })
+          yield* store.drop(file.id)
+          return yield* ended("failed", error)
+        })
       const givenUp = (error: { readonly message: string }) =>
         Effect.andThen(
           Effect.catchTag(store.setFailure(file.id, Option.some(error.message)), "NotBuffered", () => Effect.void),
@@ -194,6 +251,8 @@ const make = (options: UploaderOptions) =>
           GaveUpWaiting: (error) => ended("waiting", error),
           GivenUp: givenUp,
           PieceDamaged: givenUp,
+          SourceError: givenUp,
+          SourceChanged: changed,
           Unreachable: givenUp,
           NoAnswer: givenUp
         }),
@@ -257,8 +316,10 @@ const make = (options: UploaderOptions) =>
           Effect.gen(function*() {
             // a URL that cannot be meant is found before the file is read
             yield* endpointOf(asked.endpoint)
-            const { file } = yield* add(source)
-            yield* uploadInto({ ...asked, files: [file.id] }, emit)
+            const file = source.external === undefined
+              ? (yield* add(source)).file.id
+              : yield* adopt(source, yield* source.external)
+            yield* uploadInto({ ...asked, files: [file] }, emit)
           })
         ),
       sendChunk: Effect.fn("Uploader.sendChunk")(function*({ bytes, endpoint, fileName, index }) {
@@ -269,7 +330,7 @@ const make = (options: UploaderOptions) =>
         })
         return receipt
       }),
-      clear: store.clear
+      clear: Effect.andThen(Stream.runForEach(store.list, forsake), store.clear)
     })
   })
 

@@ -7,6 +7,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Exit, FastCheck, Fiber, Option, Scope, Stream } from "effect"
 import type { Layer } from "effect"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
+import { SourceChanged } from "../../src/client/Source.ts"
 import * as Ranges from "../../src/protocol/Ranges.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
@@ -331,5 +332,63 @@ export const suite = (
         }).pipe(Effect.provide(layer)),
       { fastCheck: { numRuns: 20 } }
     )
+
+    it.effect("keeps a receipt of what it frees as delivered", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const { file } = yield* add("/a.txt", someBytes(10))
+        yield* store.startDelivery(file, delivery)
+        yield* store.remember(file, { revision: Option.some(2) })
+        const { name, path, sha256, size } = yield* store.get(file)
+        yield* store.delivered(file, { serverName: "a (1).txt", resent: false })
+        expect(yield* Effect.flip(store.get(file))).toMatchObject({ _tag: "NotBuffered" })
+        expect(yield* Effect.flip(store.delivered(file, { serverName: "b", resent: true }))).toMatchObject({
+          _tag: "NotBuffered"
+        })
+        expect(Chunk.toReadonlyArray(yield* Stream.runCollect(store.receipts))).toEqual([{
+          path,
+          name,
+          sha256,
+          size,
+          serverName: "a (1).txt",
+          ...delivery,
+          revision: 2,
+          resent: false,
+          deliveredAt: expect.any(Number)
+        }])
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("keeps track of a file that is sent from where it lies, until its source changes", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const bytes = someBytes(10)
+        const external = { ...newFile("/big"), size: 10, sha256: Sha256.of(bytes), version: "v1" }
+        const file = yield* store.adopt(external, (from, to) => Effect.succeed(bytes.slice(from, to)))
+        expect(yield* listed).toEqual([])
+        expect(yield* store.read(file, 2, 7)).toStrictEqual({
+          bytes: bytes.slice(2, 7),
+          sha256: Sha256.of(bytes.slice(2, 7))
+        })
+        yield* store.startDelivery(file, delivery)
+        yield* store.settle(file, 0, 4)
+        expect(Option.getOrThrow(yield* store.adopted("/big"))).toMatchObject({
+          id: file,
+          version: "v1",
+          chunks: 3,
+          settledBytes: 4
+        })
+        const changed = new SourceChanged({ path: "/big", message: "changed" })
+        expect(yield* store.adopt(external, () => Effect.fail(changed))).toBe(file)
+        expect(yield* Effect.flip(store.read(file, 0, 4))).toBe(changed)
+        // a file of that name in the buffer is another one
+        yield* add("/big", bytes)
+        expect(yield* listed).toHaveLength(1)
+        const next = yield* store.adopt({ ...external, version: "v2" }, () => Effect.succeed(bytes))
+        expect(next).not.toBe(file)
+        expect(yield* Effect.flip(store.get(file))).toMatchObject({ _tag: "NotBuffered" })
+        expect(yield* store.settled(next)).toEqual([])
+        yield* store.drop(next)
+        expect(yield* store.adopted("/big")).toStrictEqual(Option.none())
+      }).pipe(Effect.provide(layer)))
   })
 }

@@ -47,11 +47,11 @@ const limitOf = (answer: Answer): UploadLimit.UploadLimit => UploadLimit.decode(
 
 /** `Retry-After` as seconds, also when it is a date: then by the clock of the server, which told the time of its answer. */
 const retryAfterOf = ({ headers }: Answer): number | undefined => {
-  const text = headers["retry-after"]
+  const text = headers["retry-after"] ?? ""
   const seconds = decodeSeconds(text)
   if (Option.isSome(seconds)) return seconds.value
-  const wait = Date.parse(text ?? "") - Date.parse(headers["date"] ?? "")
-  return /GMT$/.test(text ?? "") && Number.isFinite(wait) ? Math.max(0, Math.ceil(wait / 1000)) : undefined
+  const wait = Date.parse(text) - Date.parse(headers["date"] ?? "")
+  return text.endsWith("GMT") && Number.isFinite(wait) ? Math.max(0, Math.ceil(wait / 1000)) : undefined
 }
 
 const refused = (answer: Answer): Refused => {

@@ -46,6 +46,15 @@ const whole = (file: BufferedFile): Ranges.Ranges => [[0, file.size]]
 const statusIs = (status: number) => (error: { readonly _tag: string }): error is Refused =>
   error._tag === "Refused" && (error as Refused).status === status
 
+/** What the server lacks of the file. Where it has not been told the size, it lists no gap behind what it has. */
+const lacking = (file: BufferedFile, state: UploadState): Ranges.Ranges => {
+  const end = state.bytesReceived + Ranges.total(state.missing)
+  const rest: Ranges.Ranges = state.size === null && state.more !== true ? [[end, file.size]] : []
+  return [...state.missing, ...rest].flatMap(([from, to]) =>
+    from < Math.min(to, file.size) ? [[from, Math.min(to, file.size)] as const] : []
+  )
+}
+
 /** Bytes a body may have, and should have at least. */
 interface Fitting {
   readonly min: number
@@ -119,7 +128,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
           message: "The server says that the whole file is not what its hash says, and did not publish it"
         })
       }
-      missing = state.value.missing
+      missing = lacking(file, state.value)
       if (state.value.state === "finishing") yield* Effect.sleep(pollDelay)
       else closing = missing.length === 0
       continue
@@ -182,7 +191,7 @@ const resume2 = (
   deliver2(parts, file, id, {
     revision: Option.some(2),
     known: Option.isSome(state),
-    missing: Option.match(state, { onNone: () => whole(file), onSome: ({ missing }) => missing })
+    missing: Option.match(state, { onNone: () => whole(file), onSome: (state) => lacking(file, state) })
   })
 
 /** Something was sent and no answer came: what answers to GET tells the revision, and what has arrived. */

@@ -8,7 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { Sha256 } from "../../protocol/Sha256.ts"
 import { UploadId } from "../../protocol/UploadId.ts"
-import type { BufferedFile, Delivery } from "../ChunkStore.ts"
+import type { BufferedFile, Delivery, DeliveryReceipt } from "../ChunkStore.ts"
 import { FileId } from "../ChunkStore.ts"
 
 const Count = Schema.NonNegativeInt
@@ -32,7 +32,8 @@ const FileRow = Schema.Struct({
   revision: Schema.NullOr(Schema.Literal(1, 2)),
   server_name: Schema.NullOr(Schema.String),
   sending: Schema.NullOr(Count),
-  failure: Schema.NullOr(Schema.String)
+  failure: Schema.NullOr(Schema.String),
+  version: Schema.NullOr(Schema.String)
 })
 export type FileRow = typeof FileRow.Type
 
@@ -64,6 +65,35 @@ export const toFile = (row: FileRow): BufferedFile => ({
   settledBytes: row.settled_bytes,
   delivery: delivery(row),
   failure: Option.fromNullable(row.failure)
+})
+
+const ReceiptRow = Schema.Struct({
+  id: Schema.Number,
+  path: Schema.String,
+  name: Schema.String,
+  server_name: Schema.String,
+  size: Count,
+  sha256: Sha256,
+  endpoint: Schema.String,
+  upload_id: UploadId,
+  revision: Schema.Literal(1, 2),
+  resent: Schema.Literal(0, 1),
+  delivered_at: Schema.Number
+})
+
+export const decodeReceipts = Schema.decodeUnknown(Schema.Array(ReceiptRow))
+
+export const toReceipt = (row: typeof ReceiptRow.Type): DeliveryReceipt => ({
+  path: row.path,
+  name: row.name,
+  serverName: row.server_name,
+  size: row.size,
+  sha256: row.sha256,
+  endpoint: row.endpoint,
+  uploadId: row.upload_id,
+  revision: row.revision,
+  resent: row.resent === 1,
+  deliveredAt: row.delivered_at
 })
 
 const decodePiece = Schema.decodeUnknown(

@@ -15,7 +15,7 @@ import * as Place from "./sqlitePlace.ts"
 const pageSize = 65536
 
 /**
- * `owners` are the running programs that add or send files, `files.owner` with `hold` is what they have in hand.
+ * `files.version` is set for files that are sent from where they lie. `owners` are the running programs that add or send files, `files.owner` with `hold` is what they have in hand.
  * `pieces.encoding` is 0 for plain bytes; `data` stands last, so that reading the other columns never reads blobs.
  */
 const tables = [
@@ -45,7 +45,8 @@ const tables = [
     revision INTEGER,
     server_name TEXT,
     sending INTEGER,
-    failure TEXT
+    failure TEXT,
+    version TEXT
   ) STRICT`,
   `CREATE INDEX files_by_state ON files (state, id)`,
   `CREATE INDEX files_by_source ON files (source)`,
@@ -59,6 +60,19 @@ const tables = [
     encoding INTEGER NOT NULL DEFAULT 0,
     data BLOB NOT NULL,
     UNIQUE (file, start)
+  ) STRICT`,
+  `CREATE TABLE receipts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    path TEXT NOT NULL,
+    name TEXT NOT NULL,
+    server_name TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    sha256 TEXT NOT NULL,
+    endpoint TEXT NOT NULL,
+    upload_id TEXT NOT NULL,
+    revision INTEGER NOT NULL,
+    resent INTEGER NOT NULL,
+    delivered_at INTEGER NOT NULL
   ) STRICT`,
   `CREATE TABLE settled (
     file INTEGER NOT NULL REFERENCES files (id),
