@@ -21,6 +21,7 @@ import * as Server from "../server/Server.ts"
 import * as ExitCode from "./ExitCode.ts"
 import { print, run, tell } from "./main.ts"
 import * as Shared from "./options.ts"
+import { uploads } from "./uploads.ts"
 
 const port = Shared.count("port", 65535).pipe(
   Options.withDescription(`The port to listen on; 0 for any free one. Default: ${NodeServer.defaults.port}`),
@@ -35,15 +36,14 @@ const host = Options.text("host").pipe(
   Options.withDefault(NodeServer.defaults.host)
 )
 
-const outputDir = Options.text("output-dir").pipe(
-  Options.withPseudoName("folder"),
-  Options.withDescription("The folder for received files, made if missing. Default: the current one"),
-  Options.withDefault(".")
-)
-
 const onConflict = Options.choice("on-conflict", ["rename", "overwrite", "reject"]).pipe(
   Options.withDescription("What to do when a file of that name is there already. Default: rename"),
   Options.withDefault("rename" as const)
+)
+
+const durability = Options.choice("durability", ["power", "process"]).pipe(
+  Options.withDescription("What a 200 survives: loss of power, or only the death of the process. Default: power"),
+  Options.withDefault("power" as const)
 )
 
 const simple = Options.boolean("simple").pipe(
@@ -81,11 +81,12 @@ const simpleServer = (folder: string, listen: Pick<NodeServer.ListenOptions, "ho
 export const command = Command.make("indexcp-server", {
   port,
   host,
-  outputDir,
+  outputDir: Shared.outputDir,
   apiKey: Shared.apiKey,
   onConflict,
+  durability,
   simple
-}, ({ apiKey, onConflict, outputDir, simple, ...listen }) =>
+}, ({ apiKey, durability, onConflict, outputDir, simple, ...listen }) =>
   Effect.gen(function*() {
     const given = yield* Shared.warnOfKey(apiKey)
     const folder = Path.resolve(outputDir)
@@ -98,7 +99,7 @@ export const command = Command.make("indexcp-server", {
     }
     const server: Layer.Layer<HttpServer.HttpServer, Server.StartError | ExitCode.Exit> = simple
       ? simpleServer(folder, listen)
-      : Server.layer({ ...listen, outputDir: folder, onConflict, apiKey: key })
+      : Server.layer({ ...listen, outputDir: folder, onConflict, durability, apiKey: key })
     const announce = Layer.effectDiscard(Effect.gen(function*() {
       const url = yield* NodeServer.baseUrl
       // before the line that says that it runs, so that who waits for that has both
@@ -112,10 +113,18 @@ export const command = Command.make("indexcp-server", {
 const footer = HelpDoc.blocks([
   HelpDoc.h1("THE API KEY"),
   HelpDoc.p("--api-key, else INDEXCP_API_KEY, else INDEXEDCP_API_KEY, else a new one, which is printed on stderr."),
+  HelpDoc.h1("MORE"),
+  HelpDoc.p("indexcp-server uploads list | purge, for uploads that are not complete"),
   HelpDoc.h1("EXIT CODES"),
   HelpDoc.p("1 unexpected, 2 usage, 3 cannot start, 130 or 143 stopped by a signal")
 ])
 
 /** Runs `indexcp-server` with the words behind its name, to its exit code. */
 export const program = (words: ReadonlyArray<string>) =>
-  run(command, { name: "indexcp-server", description: "Receives files and keeps them safe", footer }, words)
+  words[0] === "uploads"
+    ? run(uploads, {
+      name: "indexcp-server uploads",
+      description: "Uploads that are not complete",
+      footer: HelpDoc.empty
+    }, words.slice(1))
+    : run(command, { name: "indexcp-server", description: "Receives files and keeps them safe", footer }, words)

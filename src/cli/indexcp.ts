@@ -20,7 +20,7 @@ import * as ChunkStoreSqlite from "../client/ChunkStoreSqlite.ts"
 import * as Source from "../client/Source.ts"
 import * as TransportHttp from "../client/TransportHttp.ts"
 import * as Uploader from "../client/Uploader.ts"
-import type { Outcome, UploadEvent } from "../client/UploadEvent.ts"
+import type { Outcome, UploadEvent, Verdict, Verification } from "../client/UploadEvent.ts"
 import * as ExitCode from "./ExitCode.ts"
 import * as Json from "./json.ts"
 import { print, run, tell } from "./main.ts"
@@ -146,23 +146,65 @@ const add = Command.make("add", {
     Command.withDescription("Put files into the buffer, to be uploaded later")
   )
 
-const list = Command.make("list", { dbName, json }, ({ json, ...settings }) =>
+const all = Options.boolean("all").pipe(Options.withDescription("Also the files that were delivered"))
+
+const list = Command.make("list", { dbName, all, json }, ({ all, json, ...settings }) =>
   Effect.gen(function*() {
     const uploader = yield* Uploader.Uploader
-    const files = uploader.list
+    const files = Stream.map(uploader.list, (file) => ({ line: file.path, json: Json.file(file) as object }))
+    const receipts = Stream.map(uploader.receipts, (receipt) => ({
+      line: `${receipt.path} -> ${receipt.serverName}`,
+      json: Json.receipt(receipt)
+    }))
+    const entries = all ? Stream.concat(files, receipts) : files
+    const count = yield* Stream.runFoldEffect(entries, 0, (count, entry) =>
+      Effect.as(print(json ? `${count === 0 ? "[" : ","}${JSON.stringify(entry.json)}` : entry.line), count + 1))
     if (json) {
-      let first = true
-      yield* Stream.runForEach(files, (file) => {
-        const line = `${first ? "[" : ","}${JSON.stringify(Json.file(file))}`
-        first = false
-        return print(line)
-      })
-      return yield* print(first ? "[]" : "]")
+      yield* print(count === 0 ? "[]" : "]")
+    } else if (count === 0) {
+      yield* print("No files in buffer")
     }
-    const count = yield* Stream.runFoldEffect(files, 0, (count, file) => Effect.as(print(file.path), count + 1))
-    if (count === 0) yield* print("No files in buffer")
   }).pipe(Effect.provide(client(settings)))).pipe(
     Command.withDescription("List the files in the buffer")
+  )
+
+const verdicts: Readonly<Record<Verdict, string>> = {
+  same: "as it was sent",
+  different: "DIFFERENT on the server",
+  gone: "gone from the server",
+  unknown: "not remembered by the server",
+  unverifiable: "cannot be verified: the server speaks revision 1"
+}
+
+const verify = Command.make("verify", {
+  apiKey: Shared.apiKey,
+  dbName,
+  url,
+  files: Args.text({ name: "file" }).pipe(Args.withDescription("Only these, as they were added"), Args.repeated)
+}, ({ files, url, ...settings }) =>
+  Effect.gen(function*() {
+    const uploader = yield* Uploader.Uploader
+    yield* findKey
+    const found: Array<Verification> = []
+    yield* Stream.runForEach(uploader.verify(url), (verification) => {
+      const { receipt, verdict } = verification
+      if (files.length > 0 && !files.includes(receipt.path)) return Effect.void
+      found.push(verification)
+      return print(`${receipt.path} -> ${receipt.serverName}: ${verdicts[verdict]}`)
+    })
+    const missing = files.filter((file) => !found.some(({ receipt }) => receipt.path === file))
+    yield* Effect.forEach(missing, (file) => tell(`${file}: there is no receipt of it from this server`), {
+      discard: true
+    })
+    const count = (wanted: (verdict: Verdict) => boolean) => found.filter(({ verdict }) => wanted(verdict)).length
+    const wrong = count((verdict) => verdict !== "same" && verdict !== "unverifiable")
+    yield* tell(
+      `${count((verdict) => verdict === "same")} as they were sent, ${wrong} not, ` +
+        `${count((verdict) => verdict === "unverifiable")} not verifiable`
+    )
+    if (wrong + missing.length > 0) return yield* new ExitCode.Exit({ code: ExitCode.failed })
+  }).pipe(Effect.provide(client(settings)))).pipe(
+    Command.withDescription("Ask a server to read again the files that it has received")
   )
 
 const upload = Command.make("upload", {
@@ -197,7 +239,7 @@ const bufferAndUpload = Command.make("buffer-and-upload", {
     yield* findKey
     yield* show(uploader.bufferAndUpload(source, { endpoint: url, resendUnconfirmed }), json)
   }).pipe(Effect.provide(client(settings)))).pipe(
-    Command.withDescription("Put one file into the buffer and send it at once")
+    Command.withDescription("Send one file from where it lies; ask again to go on after an interruption")
   )
 
 const clear = Command.make("clear", { dbName }, (settings) =>
@@ -211,7 +253,7 @@ const clear = Command.make("clear", { dbName }, (settings) =>
 /** The `indexcp` command. */
 export const command = Command.make("indexcp").pipe(
   Command.withDescription("Put files into a buffer on this machine, and send them until the server holds them"),
-  Command.withSubcommands([add, list, upload, bufferAndUpload, clear])
+  Command.withSubcommands([add, list, upload, bufferAndUpload, verify, clear])
 )
 
 const description = "Moves files over bad networks and loses nothing"

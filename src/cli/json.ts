@@ -4,7 +4,7 @@
  * @module
  */
 import * as Option from "effect/Option"
-import type { BufferedFile } from "../client/ChunkStore.ts"
+import type { BufferedFile, DeliveryReceipt } from "../client/ChunkStore.ts"
 import * as UploadEvent from "../client/UploadEvent.ts"
 
 /** A file in `list --json`. */
@@ -24,6 +24,20 @@ const outcome = (outcome: UploadEvent.Outcome) => ({
   sha256: outcome.sha256,
   state: outcome.state,
   ...(Option.isSome(outcome.error) ? { error: outcome.error.value } : {})
+})
+
+/** A delivered file in `list --all --json`. */
+export const receipt = (receipt: DeliveryReceipt) => ({
+  name: receipt.path,
+  serverName: receipt.serverName,
+  size: receipt.size,
+  sha256: receipt.sha256,
+  state: "delivered",
+  deliveredAt: new Date(receipt.deliveredAt).toISOString(),
+  server: receipt.endpoint,
+  uploadId: receipt.uploadId,
+  revision: receipt.revision,
+  ...(receipt.resent ? { resent: true } : {})
 })
 
 /** One event, as a line of `upload --json`. */

@@ -55,3 +55,10 @@ export const warnOfKey = (key: Option.Option<Redacted.Redacted>): Effect.Effect<
       : Effect.void,
     Option.filter(key, notEmpty)
   )
+
+/** Where a server keeps what it received. */
+export const outputDir = Options.text("output-dir").pipe(
+  Options.withPseudoName("folder"),
+  Options.withDescription("The folder for received files, made if missing. Default: the current one"),
+  Options.withDefault(".")
+)

@@ -67,10 +67,14 @@ export class Transport extends Context.Tag("indexedcp/Transport")<Transport, {
   /** Sends one chunk, once. */
   readonly send: (outgoing: Outgoing) => Effect.Effect<Acknowledged, TransportError>
 
-  /** `None` when a server of revision 2 says that it does not know the upload; `Refused` 404 from any other. */
+  /**
+   * `None` when a server of revision 2 says that it does not know the upload; `Refused` 404 from any other. With `content`,
+   * the server reads a published file again and says its hash, or 410 when it is gone.
+   */
   readonly state: (
     endpoint: string,
-    id: UploadId
+    id: UploadId,
+    check?: "content"
   ) => Effect.Effect<Option.Option<UploadState>, TransportError>
 
   /** Deletes an unfinished upload. An unknown one is fine. */

@@ -67,8 +67,9 @@ const unsendable = new ApiKeyMissing({
 })
 
 /** `<endpoint>/<id>`, the id before a query string. */
-const withId = (endpoint: string, id: string): string => {
+const withId = (endpoint: string, id: string, query: Readonly<Record<string, string>> = {}): string => {
   const url = new URL(endpoint)
+  for (const [name, value] of Object.entries(query)) url.searchParams.set(name, value)
   url.pathname = `${url.pathname.replace(/\/$/, "")}/${id}`
   return url.href
 }
@@ -101,8 +102,11 @@ const make = Effect.gen(function*() {
         (answer) => Answer.forChunk(answer, chunk, headers["x-file-name"]!)
       )
     },
-    state: (endpoint, id) =>
-      exchange(HttpClientRequest.get(withId(endpoint, id)), (answer) => Answer.forState(answer, id)),
+    state: (endpoint, id, check) =>
+      exchange(
+        HttpClientRequest.get(withId(endpoint, id, check === undefined ? {} : { check })),
+        (answer) => Answer.forState(answer, id)
+      ),
     abort: (endpoint, id) => exchange(HttpClientRequest.del(withId(endpoint, id)), Answer.forAbort)
   })
 })

@@ -6,7 +6,7 @@
 import * as Data from "effect/Data"
 import type * as Option from "effect/Option"
 import type { Sha256 } from "../protocol/Sha256.ts"
-import type { FileId } from "./ChunkStore.ts"
+import type { DeliveryReceipt, FileId } from "./ChunkStore.ts"
 
 /**
  * `delivered`: the server holds the whole file, the buffer no longer does. All others are still in the buffer: `failed` for
@@ -27,6 +27,18 @@ export interface Outcome {
   readonly state: OutcomeState
   /** Why it was not delivered. */
   readonly error: Option.Option<string>
+}
+
+/**
+ * What a server says of a delivered file: `same`; `different` bytes under its name; `gone`; `unknown`, the server does not
+ * remember it; `unverifiable`, it speaks revision 1, which has no way to ask.
+ */
+export type Verdict = "same" | "different" | "gone" | "unknown" | "unverifiable"
+
+/** A receipt, and what its server says now. */
+export interface Verification {
+  readonly receipt: DeliveryReceipt
+  readonly verdict: Verdict
 }
 
 export type UploadEvent = Data.TaggedEnum<{

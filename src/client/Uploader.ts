@@ -14,10 +14,11 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Receipt } from "../protocol/Receipt.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
-import { type BufferedFile, ChunkStore, ChunkStoreError, type FileId } from "./ChunkStore.ts"
+import { type BufferedFile, ChunkStore, ChunkStoreError, type DeliveryReceipt, type FileId } from "./ChunkStore.ts"
 import * as Deliver from "./internal/deliver.ts"
-import type { Parts, StopError } from "./internal/delivery.ts"
+import type { KeyRefused, Parts, StopError } from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
+import { verdictOf } from "./internal/verify.ts"
 import { type External, type Source, SourceError } from "./Source.ts"
 import { Transport, type TransportError } from "./Transport.ts"
 import * as UploadEvent from "./UploadEvent.ts"
@@ -96,6 +97,15 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   readonly sendChunk: (
     chunk: { readonly endpoint: string; readonly bytes: Uint8Array; readonly index: number; readonly fileName: string }
   ) => Effect.Effect<Receipt, TransportError | InvalidEndpoint>
+
+  /** The receipts of delivered files, oldest first. */
+  readonly receipts: Stream.Stream<DeliveryReceipt, ChunkStoreError>
+
+  /** Asks a server to read again the files that it has received from here. */
+  readonly verify: (endpoint: string) => Stream.Stream<
+    UploadEvent.Verification,
+    TransportError | InvalidEndpoint | KeyRefused | ChunkStoreError
+  >
 
   /** Empties the buffer. Servers that hold parts of its files are told, if they can be reached at once. */
   readonly clear: Effect.Effect<void, ChunkStoreError>
@@ -240,9 +250,9 @@ const make = (options: UploaderOptions) =>
         )
       return Effect.scoped(Effect.gen(function*() {
         yield* store.claim(file.id)
-        const serverName = yield* Deliver.deliver(parts, file.id)
-        yield* store.drop(file.id)
-        return { state: "delivered" as const, error: Option.none(), serverName: Option.some(serverName) }
+        const done = yield* Deliver.deliver(parts, file.id)
+        yield* store.delivered(file.id, done)
+        return { state: "delivered" as const, error: Option.none(), serverName: Option.some(done.serverName) }
       })).pipe(
         Effect.catchTags({
           AlreadyClaimed: (error) => ended("claimed", error),
@@ -330,6 +340,15 @@ const make = (options: UploaderOptions) =>
         })
         return receipt
       }),
+      receipts: store.receipts,
+      verify: (url) =>
+        Stream.unwrap(Effect.map(endpointOf(url), (endpoint) =>
+          store.receipts.pipe(
+            Stream.filter((receipt) => receipt.endpoint === endpoint),
+            Stream.mapEffect((receipt) =>
+              Effect.map(verdictOf(transport, receipt), (verdict) => ({ receipt, verdict }))
+            )
+          ))),
       clear: Effect.andThen(Stream.runForEach(store.list, forsake), store.clear)
     })
   })

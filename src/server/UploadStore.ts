@@ -58,9 +58,12 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     body: Body.Body
   ) => Effect.Effect<Extent, Body.BodyCut | Body.BodyTooLong | StoreError>
 
-  /** Makes the extents durable, the entries of folders that lead to them too. */
+  /**
+   * Makes the extents durable, the entries of folders that lead to them too. Without an extent: the upload, be it empty,
+   * with whatever a process before this one wrote or trimmed of it.
+   */
   readonly sync: (
-    written: ReadonlyArray<{ readonly key: UploadKey; readonly extent: Extent }>
+    written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>
   ) => Effect.Effect<void, StoreError>
 
   /** Reads stored bytes in order, piece by piece; each piece is valid only while `take` runs. */

@@ -3,7 +3,6 @@
  *
  * @module
  */
-import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -42,6 +41,20 @@ const failure = (doing: string) => (cause: unknown): StoreError =>
 const io = <A>(doing: string, run: () => Promise<A>): Effect.Effect<A, StoreError> =>
   Effect.uninterruptible(Effect.tryPromise({ try: run, catch: failure(doing) }))
 
+const isKey = Schema.is(UploadKey)
+
+/** The folders that lead to the output folder may have been made just now, by us or before a crash. */
+const syncAbove = async (disk: Disk, outputDir: string): Promise<void> => {
+  for (let folder = outputDir; folder !== Path.dirname(folder);) {
+    folder = Path.dirname(folder)
+    // one that cannot be opened or synced was there before us
+    await unless(["EACCES", "EPERM", "EINVAL", "EROFS", "ENOTSUP"], () => disk.syncFolder(folder))
+  }
+}
+
+/** Where the start tries out links; a crash may leave it. */
+const probeOf = (outputDir: string): string => Path.join(outputDir, `${SafeName.reserved}-probe`)
+
 const make = (
   disk: Disk,
   outputDir: string
@@ -51,8 +64,17 @@ const make = (
     const parts = Path.join(own, "parts")
     yield* io("making folders", async () => {
       await disk.mkdir(parts, { recursive: true, mode: 0o750 })
+      // with the part files that a process before this one made and did not sync
+      await disk.syncFolder(parts)
       await disk.syncFolder(own)
       await disk.syncFolder(outputDir)
+      await syncAbove(disk, outputDir)
+    })
+    yield* io("clearing up", async () => {
+      for (const name of await disk.readdir(parts)) {
+        if (!isKey(name)) await disk.rm(Path.join(parts, name), { force: true })
+      }
+      await disk.rm(probeOf(outputDir), { force: true })
     })
     yield* prove(disk, parts, outputDir)
 
@@ -76,10 +98,9 @@ const make = (
       let folder = outputDir
       for (const step of name.split("/").slice(0, -1)) {
         const next = Path.join(folder, step)
-        await unless(["EEXIST"], async () => {
-          await disk.mkdir(next, { mode: 0o750 })
-          await disk.syncFolder(folder)
-        })
+        await unless(["EEXIST"], () => disk.mkdir(next, { mode: 0o750 }))
+        // also when it is there: whoever made it may not have come to this
+        await disk.syncFolder(folder)
         if (!(await disk.lstat(next)).isDirectory()) {
           throw Object.assign(new Error(`${next} is not a folder`), { code: "ENOTDIR" })
         }
@@ -138,7 +159,7 @@ const make = (
           })
           return found
         }),
-      keys: io("listing part files", async () => (await disk.readdir(parts)).filter(Schema.is(UploadKey))),
+      keys: io("listing part files", async () => (await disk.readdir(parts)).filter(isKey)),
       publish: (key, _, name, mode) =>
         Effect.gen(function*() {
           const target = Path.join(outputDir, name)
@@ -199,9 +220,8 @@ const make = (
 /** Proves that the folder can do what the promises rest on: links, exclusive creation, folder sync. */
 const prove = (disk: Disk, parts: string, outputDir: string) =>
   Effect.gen(function*() {
-    const now = yield* Clock.currentTimeMillis
-    const probe = Path.join(parts, `probe-${now}-${process.pid}`)
-    const linked = Path.join(outputDir, `${SafeName.reserved}-probe-${now}-${process.pid}`)
+    const probe = Path.join(parts, "probe")
+    const linked = probeOf(outputDir)
     yield* io("proving links and exclusive creation", async () => {
       try {
         await (await disk.open(probe, "wx")).close()

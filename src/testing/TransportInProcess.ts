@@ -3,8 +3,10 @@
  *
  * @module
  */
+import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import { NoAnswer, Refused, Transport } from "../client/Transport.ts"
 import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
 import { type ProtocolError, retryAfter } from "../protocol/ProtocolError.ts"
@@ -21,6 +23,22 @@ const refused = (error: ProtocolError): Refused => {
   })
 }
 
+/** After how many bytes of a body the connection breaks, for a chunk that is sent with this provided. Default: never. */
+export class BreaksAfter extends Context.Reference<BreaksAfter>()("indexedcp/testing/BreaksAfter", {
+  defaultValue: () => Number.POSITIVE_INFINITY
+}) {}
+
+/** A body that is as long as it says, unless the connection breaks. */
+const bodyOf = (bytes: Uint8Array, breaksAfter: number): Body.Body =>
+  breaksAfter === Number.POSITIVE_INFINITY ? Body.of(bytes) : {
+    length: Option.some(bytes.length),
+    // oxlint-disable-next-line require-await -- an async iterable is what a body is
+    pieces: (async function*() {
+      yield bytes.subarray(0, breaksAfter)
+      throw new Error("The connection broke")
+    })()
+  }
+
 /** Chunks of the principal `default` from `remoteAddress`, whatever their endpoint. */
 export const layer = (options: { readonly remoteAddress?: string } = {}): Layer.Layer<Transport, never, Receiver> =>
   Layer.effect(
@@ -35,7 +53,7 @@ export const layer = (options: { readonly remoteAddress?: string } = {}): Layer.
               principal,
               // through the headers, as over a wire
               chunk: yield* ChunkHeaders.decode(headers),
-              body: Body.of(body),
+              body: bodyOf(body, yield* BreaksAfter),
               request: {
                 headers,
                 method: "POST",
@@ -48,8 +66,8 @@ export const layer = (options: { readonly remoteAddress?: string } = {}): Layer.
           }).pipe(Effect.mapError((error) =>
             error._tag === "BodyCut" ? new NoAnswer({ message: error.message }) : refused(error)
           )),
-        state: (_, id) =>
-          Effect.asSome(receiver.state(principal, id)).pipe(
+        state: (_, id, check) =>
+          Effect.asSome(check === "content" ? receiver.content(principal, id) : receiver.state(principal, id)).pipe(
             Effect.catchTag("UnknownUpload", () => Effect.succeedNone),
             Effect.mapError(refused)
           ),

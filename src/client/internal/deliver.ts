@@ -73,7 +73,7 @@ const verified = (file: BufferedFile, done: {
   readonly sha256?: string | undefined
 }) =>
   (done.size ?? file.size) === file.size && (done.sha256 ?? file.sha256) === file.sha256
-    ? Effect.succeed(done.actualFilename)
+    ? Effect.succeed({ serverName: done.actualFilename, resent: false })
     : Effect.fail(
       new Delivery.GivenUp({
         message: `The server's file ${done.actualFilename} is not the one that was sent ` +
@@ -233,6 +233,7 @@ const once = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
     if (file.firstIndex > 0) {
       const message = `was half sent by the Python client; it goes on in revision 1 from chunk ${file.firstIndex}`
       yield* parts.emit(UploadEvent.Notice({ ...about, message }))
+      yield* parts.store.remember(file.id, { revision: Option.some(1) })
       // a refusal is final: its first bytes are not here to begin anew with
       return yield* Delivery.settled(Revision1.deliver(parts, file, earlier))
     }

@@ -60,6 +60,7 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
   const upload = file.firstIndex > 0 ? Option.none() : Option.some({ id: uploadId, known: true })
   let name = serverName
   let { accepted } = before
+  let resent = false
 
   const request = (range: Range) => Delivery.outgoing(parts, file, range, upload)
   const chunkAt = (from: number): Range => [from, Math.min(from + file.chunkSize, file.size)]
@@ -76,7 +77,12 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
       return yield* unconfirmed(index, before.reason)
     }
     const passes = parts.resendUnconfirmed ? isPassing : Delivery.isHarmless
-    const { receipt } = yield* Delivery.persist(parts, file, passes, Delivery.marked(parts, file, out)).pipe(
+    if (Option.contains(sending, index) && !empty) resent = true
+    const exchange = Effect.tapError(Delivery.marked(parts, file, out), (error) =>
+      Effect.sync(() => {
+        resent ||= parts.resendUnconfirmed && Delivery.isAmbiguous(error)
+      }))
+    const { receipt } = yield* Delivery.persist(parts, file, passes, exchange).pipe(
       Effect.catchIf(
         Delivery.isAmbiguous,
         (error) => Effect.andThen(probeKey(parts, file, out, !accepted), unconfirmed(index, error.message))
@@ -92,5 +98,5 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
     empty = false
     yield* Delivery.progress(parts, file, from)
   }
-  return Option.getOrElse(name, () => FileName.base(file.name))
+  return { serverName: Option.getOrElse(name, () => FileName.base(file.name)), resent }
 })

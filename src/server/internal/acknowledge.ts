@@ -38,12 +38,10 @@ export const make = (
 
     const carryOut = (batch: ReadonlyArray<Waiting>): Effect.Effect<void> =>
       Effect.gen(function*() {
-        yield* store.sync(batch.flatMap(({ commit }) =>
-          Option.match(commit.written, {
-            onNone: () => [],
-            onSome: ({ extent }) => [{ key: commit.key, extent }]
-          })
-        ))
+        yield* store.sync(batch.map(({ commit: { key, written } }) => ({
+          key,
+          ...Option.match(written, { onNone: () => ({}), onSome: ({ extent }) => ({ extent }) })
+        })))
         const outcomes = yield* ledger.commit(batch.map(({ commit }) => commit))
         yield* Effect.forEach(batch, ({ outcome }, at) => Deferred.complete(outcome, outcomes[at]!), { discard: true })
       }).pipe(

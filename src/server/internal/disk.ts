@@ -3,7 +3,7 @@
  *
  * @internal
  */
-import * as Fs from "node:fs/promises"
+import type * as Fs from "node:fs/promises"
 
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
 export type FileSystemCalls = Pick<typeof Fs, "link" | "lstat" | "mkdir" | "open" | "readdir" | "rename" | "rm">

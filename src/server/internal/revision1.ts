@@ -134,7 +134,8 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
       }
       yield* store.drop(key)
       yield* ledger.repeated(upload.key, request.chunk.index, request.request.remoteAddress)
-      return receipt(request, upload.name)
+      // the name may be there without being durable
+      return receipt(request, yield* publish(upload))
     }).pipe(Effect.onError(() => Effect.ignore(Effect.andThen(Effect.ignore(ledger.remove(key)), store.drop(key)))))
   })
 
@@ -152,11 +153,33 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
     return receipt(request, name)
   })
 
+  const selectOrCreate = (request: ReceiveRequest) =>
+    Effect.flatMap(
+      select(request),
+      Option.match({ onNone: () => create(request, Option.none()), onSome: Effect.succeed })
+    )
+
+  const opening = new Map<string, { readonly one: Effect.Semaphore; users: number }>()
+
+  /** One after the other for each file: a first chunk that comes twice at once must not make two uploads. */
+  const alone = <A, E>({ chunk, principal }: ReceiveRequest, effect: Effect.Effect<A, E>): Effect.Effect<A, E> => {
+    const file = JSON.stringify([principal.name, chunk.fileName])
+    return Effect.acquireUseRelease(
+      Effect.sync(() => {
+        const lock = opening.get(file) ?? { one: Effect.unsafeMakeSemaphore(1), users: 0 }
+        lock.users++
+        opening.set(file, lock)
+        return lock
+      }),
+      ({ one }) => one.withPermits(1)(effect),
+      (lock) => Effect.sync(() => --lock.users === 0 && opening.delete(file))
+    )
+  }
+
   return Effect.fn("Receiver.revision1")(function*(request: ReceiveRequest) {
     const { index } = request.chunk
     for (;;) {
-      const selected = yield* select(request)
-      const { key } = Option.isSome(selected) ? selected.value : yield* create(request, Option.none())
+      const { key } = yield* alone(request, selectOrCreate(request))
       // a client of revision 1 sends one chunk at a time: a newer request means that the older one is dead
       const answer = yield* writers.claimed(key, "whole", (claim) =>
         Effect.gen(function*() {

@@ -117,6 +117,7 @@ export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wh
   /** A chunk of an upload that has all its bytes: compared where it can be, never written. */
   const after = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
     const { length } = request.body
+    if (Option.contains(length, 0)) return { upload, finish: false, duplicate: true }
     if (chunk.offset + Option.getOrElse(length, () => 0) > upload.received) {
       return yield* new Conflict({ message: `The upload is complete with ${upload.received} bytes; these lie behind` })
     }

@@ -47,7 +47,10 @@ export const settle = (parts: Parts) =>
     yield* Effect.forEach(lost, (upload) => withoutBytes(parts, upload), { discard: true })
     yield* Effect.forEach(yield* ledger.unsettled, (upload) =>
       Option.isSome(upload.id)
-        ? parts.finishInBackground(upload)
+        // the process that died may have trimmed it without coming to the sync
+        ? Effect.andThen(Effect.ignoreLogged(store.sync([{ key: upload.key }])), parts.finishInBackground(upload))
+        : upload.chunks === 0
+        ? Effect.ignoreLogged(Effect.andThen(ledger.remove(upload.key), store.drop(upload.key)))
         : staged.has(upload.key)
         ? Effect.ignoreLogged(store.trim(upload.key, upload.received))
         : withoutBytes(parts, upload), { concurrency: 8, discard: true })
