@@ -106,7 +106,7 @@ describe("usage errors are one line, code 2, and nothing is done", () => {
     [["--jsno", "list"], unknown("--jsno", "--json")],
     [["add", "x", "--db-nam=y"], unknown("--db-nam", "--db-name")],
     [["add", "-x"], unknown("-x", "-h")],
-    [["list", "--api-key", "k"], unknown("--api-key", "--help")],
+    [["list", "--api-key", "k"], unknown("--api-key", "--all")],
     [["add", "a.txt", "--chunk-size"], "--chunk-size needs a value, like --chunk-size=…"],
     [["add", "a.txt", "--db-name", "--"], "--db-name needs a value, like --db-name=…"],
     [["list", "--db-name", "--json"], "--db-name needs a value, like --db-name=…"],

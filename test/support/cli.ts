@@ -96,9 +96,9 @@ export const workIn = (folder: string) =>
   )
 
 /** A server in this process with the key `k`, on a free port. */
-export const startServer = (options: Omit<Server.ServerOptions, "apiKey" | "outputDir"> = {}) =>
+export const startServer = (options: Omit<Server.ServerOptions, "apiKey"> = {}) =>
   Effect.gen(function*() {
-    const folder = yield* temporaryFolder
+    const folder = options.outputDir ?? (yield* temporaryFolder)
     const server = yield* Layer.build(
       Server.layer({ port: 0, outputDir: folder, apiKey: Redacted.make("k"), ...options })
     ).pipe(Logger.withMinimumLogLevel(LogLevel.None))

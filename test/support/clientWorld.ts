@@ -78,11 +78,11 @@ const scripted = (over: TransportService, script: Script, calls: Array<Call>): T
         const proceed = over.send(out)
         return yield* script.send?.(proceed, number, send) ?? proceed
       }),
-    state: (url, id) =>
+    state: (url, id, check) =>
       Effect.gen(function*() {
         const number = count("ask")
         calls.push({ _tag: "ask", id, at: yield* Effect.clockWith((clock) => clock.currentTimeMillis) })
-        const proceed = over.state(url, id)
+        const proceed = over.state(url, id, check)
         return yield* script.ask?.(proceed, number) ?? proceed
       }),
     abort: over.abort

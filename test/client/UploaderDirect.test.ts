@@ -1,0 +1,172 @@
+/**
+ * Files that are sent from where they lie, receipts, and asking servers about them.
+ *
+ * @module
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Chunk, Effect, Option, Stream } from "effect"
+import * as Source from "../../src/client/Source.ts"
+import type * as Uploader from "../../src/client/Uploader.ts"
+import type { UploadEvent } from "../../src/client/UploadEvent.ts"
+import * as Sha256 from "../../src/protocol/Sha256.ts"
+import * as World from "../support/clientWorld.ts"
+
+const { bytesOf, client, content, endpoint } = World
+
+/** A file whose bytes the test can change; `read` counts how often its bytes were asked for. */
+const changeable = (bytes: Uint8Array) => {
+  const state = { bytes, version: 1, read: 0 }
+  const source: Source.Source = {
+    path: "big.bin",
+    source: "/big.bin",
+    name: "big.bin",
+    bytes: () => Stream.sync(() => state.bytes),
+    external: Effect.sync(() => {
+      const { version } = state
+      return {
+        size: state.bytes.length,
+        version: String(version),
+        read: (from, to) =>
+          Effect.suspend(() => {
+            state.read += 1
+            return state.version === version
+              ? Effect.succeed(state.bytes.slice(from, to))
+              : Effect.fail(new Source.SourceChanged({ path: "big.bin", message: "big.bin was changed" }))
+          })
+      }
+    })
+  }
+  const change = (next: Uint8Array) => {
+    state.bytes = next
+    state.version += 1
+  }
+  return { source, state, change }
+}
+
+const send = (uploader: Uploader.Uploader["Type"], source: Source.Source) =>
+  Stream.runCollect(uploader.bufferAndUpload(source, { endpoint })).pipe(
+    Effect.map(Chunk.toReadonlyArray),
+    Effect.map((events) => events.at(-1) as Extract<UploadEvent, { readonly _tag: "Finished" }>)
+  )
+
+describe("Uploader, direct", () => {
+  it.scoped("sends a file from where it lies, and copies nothing into the buffer", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { buffered, uploader } = yield* client(transport)
+      const { source, state } = changeable(bytesOf(10))
+      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered", sha256: Sha256.of(bytesOf(10)) })
+      expect(yield* content(files, "big.bin")).toEqual(bytesOf(10))
+      expect(state.read).toBe(3)
+      expect(yield* buffered).toEqual([])
+    }))
+
+  it.scoped("goes on where it was after an interruption, under the same upload id", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { sends, store, uploader } = yield* client(transport)
+      const { source } = changeable(bytesOf(10))
+      yield* uploader.bufferAndUpload(source, { endpoint }).pipe(
+        Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 8),
+        Stream.runDrain
+      )
+      const before = sends().length
+      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
+      expect(new Set(sends().map(({ id }) => id)).size).toBe(1)
+      expect(sends().slice(before).map(({ offset }) => offset)).toEqual([8])
+      expect(yield* content(files, "big.bin")).toEqual(bytesOf(10))
+      expect(yield* store.adopted("/big.bin")).toEqual(Option.none())
+    }))
+
+  it.scoped("publishes nothing when the file changes while it is sent, and tells the server to forget it", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { change, source } = changeable(bytesOf(10))
+      const { sends, store, uploader } = yield* client(transport, {
+        send: (proceed, number) =>
+          Effect.tap(proceed, () => number === 1 ? Effect.sync(() => change(bytesOf(10, 2))) : Effect.void)
+      })
+      const outcome = yield* send(uploader, source)
+      expect(outcome).toMatchObject({ state: "failed", error: Option.some("big.bin was changed") })
+      expect(yield* files.names).toEqual([])
+      expect(yield* transport.state(endpoint, sends()[0]!.id!)).toEqual(Option.none())
+      expect(yield* store.adopted("/big.bin")).toEqual(Option.none())
+      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
+      expect(yield* content(files, "big.bin")).toEqual(bytesOf(10, 2))
+    }))
+
+  it.scoped("begins anew when a half-sent file has changed since, and has the old part deleted", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { sends, uploader } = yield* client(transport)
+      const { change, source } = changeable(bytesOf(10))
+      yield* Stream.runDrain(
+        Stream.takeUntil(uploader.bufferAndUpload(source, { endpoint }), (event) => event._tag === "Progress")
+      )
+      const first = sends()[0]!.id!
+      change(bytesOf(7, 3))
+      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered", size: 7 })
+      expect(yield* transport.state(endpoint, first)).toEqual(Option.none())
+      expect(yield* content(files, "big.bin")).toEqual(bytesOf(7, 3))
+    }))
+
+  it.scoped("sends a file that was delivered before as a new upload", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { uploader } = yield* client(transport)
+      const { source } = changeable(bytesOf(5))
+      yield* send(uploader, source)
+      expect(yield* send(uploader, source)).toMatchObject({ serverName: Option.some("big (1).bin") })
+      expect(yield* files.names).toEqual(["big (1).bin", "big.bin"])
+    }))
+})
+
+describe("Uploader, receipts", () => {
+  const verdicts = (uploader: Uploader.Uploader["Type"]) =>
+    Effect.map(
+      Stream.runCollect(uploader.verify(endpoint)),
+      (found) => Chunk.toReadonlyArray(found).map(({ receipt, verdict }) => [receipt.path, verdict])
+    )
+
+  it.scoped("keeps a receipt of each delivered file, and verifies it against what the server has now", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { add, upload, uploader } = yield* client(transport)
+      for (const name of ["same", "changed", "gone"]) yield* add(name, bytesOf(6))
+      yield* upload()
+      yield* files.write("changed", bytesOf(6, 9))
+      yield* files.remove("gone")
+      expect(yield* verdicts(uploader)).toEqual([["same", "same"], ["changed", "different"], ["gone", "gone"]])
+      expect(Chunk.toReadonlyArray(yield* Stream.runCollect(uploader.receipts))[0]).toMatchObject({
+        path: "same",
+        serverName: "same",
+        size: 6,
+        sha256: Sha256.of(bytesOf(6)),
+        revision: 2,
+        resent: false,
+        endpoint
+      })
+    }))
+
+  it.scoped("cannot verify what a revision-1 server has, and asks it nothing", () =>
+    Effect.gen(function*() {
+      const old = World.legacyServer()
+      const { add, calls, upload, uploader } = yield* client(old.transport)
+      yield* add("old", bytesOf(6))
+      yield* upload()
+      const before = calls.length
+      expect(yield* verdicts(uploader)).toEqual([["old", "unverifiable"]])
+      expect(calls.length).toBe(before)
+    }))
+
+  it.scoped("says that a server does not remember a file", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const { add, upload, uploader } = yield* client(transport, {
+        ask: () => Effect.succeedNone
+      })
+      yield* add("a", bytesOf(6))
+      yield* upload()
+      expect(yield* verdicts(uploader)).toEqual([["a", "unknown"]])
+    }))
+})
