@@ -38,6 +38,8 @@ export interface NewFile {
 /** What is known of the server a file goes to. */
 export interface Delivery {
   readonly endpoint: string
+  /** What the server is told: the file's `name`, unless an old server would mix it with another file. */
+  readonly name: string
   readonly uploadId: UploadId
   /** What the server speaks, once an answer has shown it. */
   readonly revision: Option.Option<1 | 2>
@@ -194,7 +196,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    */
   readonly startDelivery: (
     file: FileId,
-    to: { readonly endpoint: string; readonly uploadId: UploadId }
+    to: Pick<Delivery, "endpoint" | "name" | "uploadId">
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
   /** Changes what is known of the server. Durable on return. Needs `startDelivery` before it. */
@@ -395,8 +397,8 @@ const makeMemory = Effect.sync(() => {
           const delivery = Option.getOrUndefined(held.delivery)
           const revision = Option.getOrUndefined(delivery?.revision ?? Option.none())
           if (delivery === undefined || revision === undefined) return Effect.dieMessage("delivered before it was sent")
-          const { name, path, sha256, size } = held
-          const { endpoint, uploadId } = delivery
+          const { path, sha256, size } = held
+          const { endpoint, name, uploadId } = delivery
           receipts.push({ path, name, size, sha256, endpoint, uploadId, revision, deliveredAt, ...as })
           remove(held)
           return Effect.void

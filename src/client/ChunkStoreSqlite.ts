@@ -227,7 +227,9 @@ const make = Effect.fnUntraced(function*(database: Database) {
         const now = yield* Clock.currentTimeMillis
         yield* sql`INSERT INTO receipts
           (path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
-          SELECT path, name, ${serverName}, size, sha256, endpoint, upload_id, revision, ${resent ? 1 : 0}, ${now}
+          SELECT path, coalesce(sent_name, name), ${serverName}, size, sha256, endpoint, upload_id, revision, ${
+          resent ? 1 : 0
+        }, ${now}
           FROM files WHERE id = ${file}`
         yield* update(file, { state: "dropping", owner: null, hold: null })
       })),
@@ -277,13 +279,14 @@ const make = Effect.fnUntraced(function*(database: Database) {
 
   const startDelivery = (
     file: ChunkStore.FileId,
-    to: { readonly endpoint: string; readonly uploadId: string }
+    to: Pick<ChunkStore.Delivery, "endpoint" | "name" | "uploadId">
   ) =>
     write(Effect.gen(function*() {
       yield* sealed(file)
       yield* sql`DELETE FROM settled WHERE file = ${file}`
       yield* update(file, {
         endpoint: to.endpoint,
+        sent_name: to.name,
         upload_id: to.uploadId,
         revision: null,
         server_name: null,

@@ -17,6 +17,7 @@ import * as Sha256 from "../protocol/Sha256.ts"
 import { type BufferedFile, ChunkStore, ChunkStoreError, type DeliveryReceipt, type FileId } from "./ChunkStore.ts"
 import * as Deliver from "./internal/deliver.ts"
 import type { KeyRefused, Parts, StopError } from "./internal/delivery.ts"
+import * as OldNames from "./internal/oldNames.ts"
 import * as Retry from "./internal/retry.ts"
 import { verdictOf } from "./internal/verify.ts"
 import { type External, type Source, SourceError } from "./Source.ts"
@@ -159,6 +160,10 @@ const storeBytes = (
     return { size, sha256: hasher.digest() }
   })
 
+/** Changes when the source does, where that can be known. */
+const versionOf = (source: Source) =>
+  Effect.map(source.external ?? Effect.succeed({ version: "" }), (now) => now.version)
+
 /** The hash of a source that is so long, as it is now. */
 const hashSource = (source: Source, { size, version }: External) =>
   Effect.gen(function*() {
@@ -167,8 +172,7 @@ const hashSource = (source: Source, { size, version }: External) =>
       hasher.update(bytes)
       return read + bytes.length
     })
-    const now = yield* source.external ?? Effect.dieMessage("a source that cannot be read again")
-    return read === size && now.version === version
+    return read === size && (yield* versionOf(source)) === version
       ? hasher.digest()
       : yield* new SourceError({ path: source.path, message: `${source.path} is being changed; try again later` })
   })
@@ -195,7 +199,11 @@ const make = (options: UploaderOptions) =>
       Effect.scoped(Effect.gen(function*() {
         const { name, path } = source
         const file = yield* store.begin({ path, name, source: source.source, chunkSize })
+        const before = yield* versionOf(source)
         const whole = yield* storeBytes(store, file, source, chunkSize)
+        if ((yield* versionOf(source)) !== before) {
+          return yield* new SourceError({ path, message: `${path} was changed while it was added; add it again` })
+        }
         const replaced = yield* store.seal(file, whole)
         if (Option.isSome(replaced)) yield* forsake(replaced.value)
         const sealed = yield* Effect.catchTag(
@@ -292,12 +300,14 @@ const make = (options: UploaderOptions) =>
 
     const uploadInto = (asked: UploadOptions, emit: Parts["emit"]) =>
       Effect.gen(function*() {
+        const endpoint = yield* endpointOf(asked.endpoint)
         const parts: Parts = {
           store,
           transport,
           emit,
           retry,
-          endpoint: yield* endpointOf(asked.endpoint),
+          endpoint,
+          oldNames: yield* OldNames.make(store, endpoint),
           resendUnconfirmed: asked.resendUnconfirmed ?? false
         }
         const files = asked.files === undefined ? store.list : Stream.fromIterable(asked.files).pipe(

@@ -61,5 +61,13 @@ export const decodePercent = (header: string): string | undefined => {
   }
 }
 
+/** `report.pdf` as `report (1).pdf`; only the last component changes. */
+export const numbered = (name: string, number: number): string => {
+  const at = Math.max(name.lastIndexOf("/"), name.lastIndexOf("\\")) + 1
+  const dot = name.lastIndexOf(".")
+  const end = dot > at ? dot : name.length
+  return `${name.slice(0, end)} (${number})${name.slice(end)}`
+}
+
 /** The last component of a client's path. Both separators count: paths come from every kind of machine. */
 export const base = (name: string): string => name.split(/[/\\]/).findLast((part) => part !== "") ?? ""

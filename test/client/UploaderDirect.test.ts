@@ -121,6 +121,62 @@ describe("Uploader, direct", () => {
     }))
 })
 
+describe("Uploader, add", () => {
+  it.scoped("adds nothing of a file that changes while it is read", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const { buffered, uploader } = yield* client(transport)
+      const { change, source } = changeable(bytesOf(10))
+      const growing = {
+        ...source,
+        bytes: () =>
+          Stream.concat(
+            source.bytes(4),
+            Stream.sync(() => {
+              change(bytesOf(20))
+              return bytesOf(1)
+            })
+          )
+      }
+      expect(yield* Effect.flip(uploader.add(growing))).toMatchObject({
+        _tag: "SourceError",
+        message: "big.bin was changed while it was added; add it again"
+      })
+      expect(yield* buffered).toEqual([])
+      yield* uploader.add(source)
+      expect(yield* buffered).toHaveLength(1)
+    }))
+})
+
+describe("Uploader, names at revision-1 servers", () => {
+  it.scoped("sends files of one base name under different names, also after a restart, and each file once", () =>
+    Effect.gen(function*() {
+      const old = World.legacyServer()
+      const store = yield* World.memoryStore
+      const first = yield* client(old.transport, {}, { store })
+      yield* first.add("x/a.txt", bytesOf(6))
+      yield* first.add("y/a.txt", bytesOf(7, 2))
+      yield* first.upload()
+      const second = yield* client(old.transport, {}, { store })
+      yield* second.add("a.txt", bytesOf(5, 3))
+      yield* second.upload()
+      expect([...old.files.keys()]).toEqual(["a.txt", "a (1).txt", "a (2).txt"])
+      expect(World.inFile(old, "a.txt")).toEqual(bytesOf(6))
+      expect(World.inFile(old, "a (1).txt")).toEqual(bytesOf(7, 2))
+      expect(World.inFile(old, "a (2).txt")).toEqual(bytesOf(5, 3))
+    }))
+
+  it.scoped("leaves names alone at our server", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const { add, sends, upload } = yield* client(transport)
+      yield* add("x/a.txt", bytesOf(3))
+      yield* add("y/a.txt", bytesOf(3, 2))
+      yield* upload()
+      expect(sends().map(({ headers }) => headers["x-file-name"])).toEqual(["x/a.txt", "y/a.txt"])
+    }))
+})
+
 describe("Uploader, receipts", () => {
   const verdicts = (uploader: Uploader.Uploader["Type"]) =>
     Effect.map(

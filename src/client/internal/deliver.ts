@@ -216,7 +216,14 @@ const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =
     // what a revision-1 server has acknowledged is never sent to it twice
     const is1 = file.firstIndex > 0 || Option.exists(here, ({ revision }) => Option.contains(revision, 1))
     if (Option.isNone(here) || anew || (Option.isSome(file.failure) && !is1)) {
-      yield* store.startDelivery(id, { endpoint: parts.endpoint, uploadId: yield* UploadId.make })
+      yield* store.startDelivery(id, {
+        endpoint: parts.endpoint,
+        name: Option.match(here, {
+          onNone: () => file.firstIndex > 0 ? file.name : parts.oldNames.free(file.name),
+          onSome: ({ name }) => name
+        }),
+        uploadId: yield* UploadId.make
+      })
     } else if (Option.isSome(file.failure)) {
       yield* store.setFailure(id, Option.none())
     }

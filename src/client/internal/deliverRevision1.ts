@@ -55,7 +55,8 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
   before: Before
 ) {
   const { delivery } = yield* parts.store.get(file.id)
-  const { sending, serverName, uploadId } = Option.getOrThrow(delivery)
+  const { name: sentName, sending, serverName, uploadId } = Option.getOrThrow(delivery)
+  parts.oldNames.take(sentName)
   // a half-sent file of the Python client goes on exactly as that client would
   const upload = file.firstIndex > 0 ? Option.none() : Option.some({ id: uploadId, known: true })
   let name = serverName
@@ -98,5 +99,5 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
     empty = false
     yield* Delivery.progress(parts, file, from)
   }
-  return { serverName: Option.getOrElse(name, () => FileName.base(file.name)), resent }
+  return { serverName: Option.getOrElse(name, () => FileName.base(sentName)), resent }
 })

@@ -21,6 +21,7 @@ import {
   type TransportError
 } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
+import type { OldNames } from "./oldNames.ts"
 import * as Retry from "./retry.ts"
 
 /** This file is given up; it stays in the buffer with the reason. */
@@ -47,6 +48,7 @@ export interface Parts {
   readonly emit: (event: UploadEvent.UploadEvent) => Effect.Effect<void>
   readonly endpoint: string
   readonly retry: Retry.RetryOptions
+  readonly oldNames: OldNames
   /** Send again to a revision-1 server what it may have got already. */
   readonly resendUnconfirmed: boolean
 }
@@ -120,7 +122,7 @@ export const outgoing = (
     body: bytes,
     chunk: {
       index: file.firstIndex + Math.floor(from / file.chunkSize),
-      fileName: file.name,
+      fileName: Option.match(file.delivery, { onNone: () => file.name, onSome: ({ name }) => name }),
       contentDigest: Option.some(sha256),
       upload: Option.map(upload, ({ id, known }) => ({
         id,

@@ -28,6 +28,7 @@ const FileRow = Schema.Struct({
   added_at: Schema.Number,
   settled_bytes: Count,
   endpoint: Schema.NullOr(Schema.String),
+  sent_name: Schema.NullOr(Schema.String),
   upload_id: Schema.NullOr(UploadId),
   revision: Schema.NullOr(Schema.Literal(1, 2)),
   server_name: Schema.NullOr(Schema.String),
@@ -45,6 +46,7 @@ export const decodeFiles = Schema.decodeUnknown(Schema.Array(FileRow))
 const delivery = (row: FileRow): Option.Option<Delivery> =>
   row.endpoint === null || row.upload_id === null ? Option.none() : Option.some({
     endpoint: row.endpoint,
+    name: row.sent_name ?? row.name,
     uploadId: row.upload_id,
     revision: Option.fromNullable(row.revision),
     serverName: Option.fromNullable(row.server_name),

@@ -41,6 +41,7 @@ const tables = [
     added_at INTEGER NOT NULL,
     settled_bytes INTEGER NOT NULL DEFAULT 0,
     endpoint TEXT,
+    sent_name TEXT,
     upload_id TEXT,
     revision INTEGER,
     server_name TEXT,

@@ -1,0 +1,39 @@
+/**
+ * Names at a revision-1 server, which appends to whatever file has the last component of a name: no two files of a buffer
+ * may go there under one.
+ *
+ * @internal
+ */
+import type * as Context from "effect/Context"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import * as FileName from "../../protocol/FileName.ts"
+import type { ChunkStore } from "../ChunkStore.ts"
+
+/** What was sent to an endpoint from a buffer, by its receipts and half-sent files, and what is sent while this lasts. */
+export const make = (store: Context.Tag.Service<ChunkStore>, endpoint: string) =>
+  Effect.gen(function*() {
+    const taken = new Set<string>()
+    yield* Stream.runForEach(store.receipts, (receipt) =>
+      Effect.sync(() => {
+        if (receipt.endpoint === endpoint && receipt.revision === 1) taken.add(FileName.base(receipt.name))
+      }))
+    yield* Stream.runForEach(store.list, ({ delivery }) =>
+      Effect.sync(() => {
+        if (Option.isNone(delivery) || delivery.value.endpoint !== endpoint) return
+        if (Option.contains(delivery.value.revision, 1)) taken.add(FileName.base(delivery.value.name))
+      }))
+    return {
+      /** The server has shown that it speaks revision 1, and has a file of this name. */
+      take: (name: string): void => void taken.add(FileName.base(name)),
+      /** The name, or the next one that is free there. */
+      free: (name: string): string => {
+        let free = name
+        for (let number = 1; taken.has(FileName.base(free)); number++) free = FileName.numbered(name, number)
+        return free
+      }
+    }
+  })
+
+export type OldNames = Effect.Effect.Success<ReturnType<typeof make>>
