@@ -8,6 +8,7 @@ import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import { sentName } from "./SentName.ts"
@@ -115,6 +116,9 @@ export const file = (path: string): Effect.Effect<Source, SourceError, FileSyste
     }
   })
 
+const messageOf = (cause: unknown): string =>
+  Predicate.hasProperty(cause, "message") ? String(cause.message) : String(cause)
+
 /** Any stream of bytes under a name. */
 export const stream = <E>(name: string, bytes: Stream.Stream<Uint8Array, E>): Source => ({
   path: name,
@@ -123,6 +127,6 @@ export const stream = <E>(name: string, bytes: Stream.Stream<Uint8Array, E>): So
   bytes: () =>
     Stream.mapError(
       bytes,
-      (cause) => new SourceError({ path: name, message: `The stream for ${name} failed: ${String(cause)}`, cause })
+      (cause) => new SourceError({ path: name, message: `The stream for ${name} failed: ${messageOf(cause)}`, cause })
     )
 })

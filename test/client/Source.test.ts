@@ -61,7 +61,7 @@ describe("Source.stream", () => {
       const source = Source.stream("logs/a", Stream.make(bytesOf(3), bytesOf(0), bytesOf(2)))
       expect(source).toMatchObject({ path: "logs/a", name: "logs/a" })
       expect((yield* pieces(source, 10)).map(({ length }) => length)).toEqual([3, 0, 2])
-      const failing = Source.stream("a", Stream.fail(new Error("the tape is torn")))
+      const failing = Source.stream("a", Stream.fail({ _tag: "Torn", message: "the tape is torn" }))
       const error = yield* Effect.flip(pieces(failing, 10))
       expect(error).toMatchObject({ _tag: "SourceError", path: "a" })
       expect(error.message).toContain("the tape is torn")

@@ -17,7 +17,7 @@ const add = Effect.gen(function*() {
   yield* store.append(id, new Uint8Array(1024))
   yield* store.append(id, new Uint8Array(1024))
   yield* say("adding")
-  yield* Effect.never
+  return yield* Effect.never
 })
 
 const claim = Effect.gen(function*() {
@@ -25,7 +25,7 @@ const claim = Effect.gen(function*() {
   const [first] = Chunk.toReadonlyArray(yield* Stream.runCollect(store.list))
   yield* store.claim(first!.id)
   yield* say("claimed")
-  yield* Effect.never
+  return yield* Effect.never
 })
 
 const open = Effect.gen(function*() {
