@@ -72,7 +72,8 @@ const make = (
     })
     yield* io("clearing up", async () => {
       for (const name of await disk.readdir(parts)) {
-        if (!isKey(name)) await disk.rm(Path.join(parts, name), { force: true })
+        // a folder there is not ours
+        if (!isKey(name)) await unless(["ERR_FS_EISDIR"], () => disk.rm(Path.join(parts, name), { force: true }))
       }
       await disk.rm(probeOf(outputDir), { force: true })
     })
