@@ -61,6 +61,11 @@ export const make = (options: ReceiverOptions) =>
       Effect.gen(function*() {
         const name = fresh.plannedName as SafeName.SafeName
         if (exclusiveName && (yield* store.holder(fresh.key, name)) !== "nobody") {
+          // the file may be this very upload's, which another first chunk has opened and finished meanwhile
+          const there = Option.isSome(fresh.id)
+            ? yield* ledger.find(fresh.principal, fresh.id.value)
+            : Option.none<Upload>()
+          if (Option.isSome(there)) return there.value
           return yield* new Conflict({ message: `There is a file ${name} already; send another X-File-Name` })
         }
         return yield* ledger.create({ ...fresh, exclusiveName })
