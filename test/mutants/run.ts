@@ -1,0 +1,191 @@
+/**
+ * Plants bugs of the kind that matter, one at a time, in a copy of the sources, and runs the tests that should find them.
+ * Ends with 1 when one survives, or when its place in the sources is no longer there.
+ *
+ * Run it with `npm run test:mutants`.
+ */
+import { execFile } from "node:child_process"
+import * as Fs from "node:fs/promises"
+import * as Os from "node:os"
+import * as Path from "node:path"
+
+interface Mutant {
+  readonly bug: string
+  readonly file: string
+  readonly find: string
+  readonly replace: string
+  readonly tests: ReadonlyArray<string>
+}
+
+const revision1 = "test/server/ReceiverRevision1.test.ts"
+const revision2 = "test/server/ReceiverRevision2.test.ts"
+const powerCut = "test/proof/powerCut.test.ts"
+
+const mutants: ReadonlyArray<Mutant> = [
+  {
+    bug: "acknowledges before the bytes are synced",
+    file: "src/server/internal/disk.ts",
+    find: `if (durability === "power") await handle.datasync()`,
+    replace: "await handle.stat()",
+    tests: [powerCut]
+  },
+  {
+    bug: "does not record the name before it publishes under it",
+    file: "src/server/internal/publish.ts",
+    find: "yield* ledger.publishing(upload.key, numbered(free))",
+    replace: "",
+    tests: [powerCut]
+  },
+  {
+    bug: "lets the older writer win",
+    file: "src/server/internal/ledgerRules.ts",
+    find: "if (!claims.holds(commit.key, fence)) {",
+    replace: "if (fence < 0) {",
+    tests: ["test/server/UploadLedger.test.ts"]
+  },
+  {
+    bug: "appends behind a gap in revision 1",
+    file: "src/server/internal/revision1.ts",
+    find: "if (index > upload.chunks) return yield* expects(upload)",
+    replace: "",
+    tests: [revision1]
+  },
+  {
+    bug: "does not check a chunk's digest",
+    file: "src/server/internal/receiverParts.ts",
+    find: "Option.isSome(chunk.contentDigest) && chunk.contentDigest.value !== body.sha256",
+    replace: "body.sha256.length === 0 && Option.isSome(chunk.contentDigest)",
+    tests: [revision2]
+  },
+  {
+    bug: "does not check the digest of the whole file",
+    file: "src/server/internal/publish.ts",
+    find: "upload.sha256.value !== sha256",
+    replace: "sha256.length === 0",
+    tests: [revision2]
+  },
+  {
+    bug: "publishes while a gap is left",
+    file: "src/server/internal/ledgerRules.ts",
+    find: "Option.isSome(size) && size.value === received",
+    replace: "Option.isSome(size) && last === size.value",
+    tests: [revision2]
+  },
+  {
+    bug: "lets two requests finish an upload",
+    file: "src/server/internal/publish.ts",
+    find: "if (running !== undefined) return Deferred.await(running)",
+    replace: "",
+    tests: [revision2]
+  },
+  {
+    bug: "uses a taken name again",
+    file: "src/server/internal/publish.ts",
+    find: `onConflict === "overwrite" ? "overwrite" : "exclusive"`,
+    replace: `onConflict === "overwrite" ? "exclusive" : "overwrite"`,
+    tests: [revision1, revision2]
+  },
+  {
+    bug: "leaves the bytes of refused bodies behind the end of the file",
+    file: "src/server/internal/publish.ts",
+    find: "yield* store.trim(key, upload.received)",
+    replace: "",
+    tests: [revision2]
+  },
+  {
+    bug: "shows an upload to another principal",
+    file: "src/server/UploadLedger.ts",
+    find: "upload.principal === principal && Option.contains(upload.id, id)",
+    replace: "Option.contains(upload.id, id)",
+    tests: [revision2]
+  },
+  {
+    bug: "calls a file delivered whose hash is another one",
+    file: "src/client/internal/deliver.ts",
+    find: "(done.sha256 ?? file.sha256) === file.sha256",
+    replace: "file.sha256 === file.sha256",
+    tests: ["test/client/UploaderAnswers.test.ts"]
+  },
+  {
+    bug: "sends a stored piece that was damaged",
+    file: "src/client/internal/sqliteRead.ts",
+    find: "|| Sha256.of(piece.data) !== piece.sha256",
+    replace: "",
+    tests: ["test/client/ChunkStoreSqlite.test.ts"]
+  },
+  {
+    bug: "sends an unconfirmed chunk to an old server again",
+    file: "src/client/internal/deliverRevision1.ts",
+    find: "Option.contains(sending, index) && !empty && !parts.resendUnconfirmed",
+    replace: "index < 0",
+    tests: ["test/client/UploaderRevision1.test.ts"]
+  },
+  {
+    bug: "takes a login page for an acknowledgement",
+    file: "src/client/internal/answer.ts",
+    find: `/^Chunk received\\s*$/.test(answer.text)`,
+    replace: `answer.text !== ""`,
+    tests: ["test/client/answer.test.ts"]
+  },
+  {
+    bug: "sends two files to an old server under one name",
+    file: "src/client/internal/oldNames.ts",
+    find: "taken.has(FileName.base(free))",
+    replace: "number < 1",
+    tests: ["test/client/UploaderDirect.test.ts"]
+  }
+]
+
+const root = Path.join(import.meta.dirname, "../..")
+
+const vitest = (folder: string, tests: ReadonlyArray<string>): Promise<boolean> =>
+  new Promise((resolve) => {
+    execFile(
+      process.execPath,
+      ["node_modules/vitest/vitest.mjs", "run", "--bail=1", "--testTimeout=20000", ...tests],
+      { cwd: folder, maxBuffer: 1e8 },
+      (error) => resolve(error === null)
+    )
+  })
+
+/** Whether the bug was found. */
+const isKilled = async ({ file, find, replace, tests }: Mutant): Promise<boolean | "lost"> => {
+  const folder = await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-mutant-"))
+  try {
+    for (const name of ["src", "test", "package.json", "tsconfig.json", "vitest.config.ts"]) {
+      await Fs.cp(Path.join(root, name), Path.join(folder, name), { recursive: true })
+    }
+    await Fs.symlink(Path.join(root, "node_modules"), Path.join(folder, "node_modules"))
+    const path = Path.join(folder, file)
+    const source = await Fs.readFile(path, "utf8")
+    if (source.split(find).length !== 2) return "lost"
+    await Fs.writeFile(path, source.replace(find, () => replace))
+    return !(await vitest(folder, tests))
+  } finally {
+    await Fs.rm(folder, { recursive: true, force: true })
+  }
+}
+
+const wanted = process.argv.slice(2)
+const queue = mutants.filter(({ bug }) => wanted.length === 0 || wanted.some((word) => bug.includes(word)))
+let failures = 0
+
+const work = async (): Promise<void> => {
+  for (let mutant = queue.shift(); mutant !== undefined; mutant = queue.shift()) {
+    const killed = await isKilled(mutant)
+    if (killed !== true) failures += 1
+    const verdict = killed === "lost" ? "ITS PLACE IS NOT THERE" : killed ? "found" : "SURVIVES"
+    process.stdout.write(`${verdict}: a program that ${mutant.bug}\n`)
+  }
+}
+
+const started = Date.now()
+// a test that fails anyhow finds nothing
+const control = { ...mutants[0]!, replace: mutants[0]!.find, tests: [...new Set(queue.flatMap(({ tests }) => tests))] }
+if (await isKilled(control)) {
+  process.stdout.write("The tests fail without any planted bug\n")
+  process.exit(1)
+}
+await Promise.all([work(), work()])
+process.stdout.write(`${failures} of the planted bugs not found, ${Math.round((Date.now() - started) / 1000)} s\n`)
+process.exitCode = failures > 0 ? 1 : 0
