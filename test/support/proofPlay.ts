@@ -96,27 +96,35 @@ const sorted = (record: Record<string, string>) => Object.entries(record).sort((
 const distinct = (worlds: ReadonlyArray<Model.World>): ReadonlyArray<Model.World> =>
   worlds.length === 1 ? worlds : [...new Map(worlds.map((world) => [JSON.stringify(world), world])).values()]
 
-/** All ways in which requests that come at once may take their turns: each begins once and ends once. */
+/**
+ * All ways in which requests that come at once may take their turns: each begins once and ends once. One of revision 1 may
+ * also be stopped half-way; then what it did so far stays.
+ */
 const interleavings = (world: Model.World, chunks: ReadonlyArray<Model.Chunk>): ReadonlyArray<Way> => {
   const ways: Array<Way> = []
+  const busy: Model.Answer = { status: 503 }
   const slotOf = (at: number) => -2 - at
   const go = (world: Model.World, answers: ReadonlyArray<Model.Answer | undefined>, begun: ReadonlySet<number>) => {
-    let isDone = true
+    if (answers.every((answer) => answer !== undefined)) ways.push({ answers, stopped: [], world })
     chunks.forEach((chunk, at) => {
-      const isBegun = begun.has(at)
-      if (isBegun && answers[at] !== undefined) return
-      isDone = false
-      const outcome = isBegun ? Model.resume(world, slotOf(at), false) : Model.receive(world, chunk, slotOf(at))
-      const next = answers.map((answer, other) =>
-        other === at
-          ? outcome.answer
-          : outcome.stopped.includes(slotOf(other))
-          ? { status: 503 as const }
-          : answer
-      )
-      go(outcome.world, next, new Set([...begun, at]))
+      if (answers[at] !== undefined) return
+      const { answer, passed, world: after } = begun.has(at)
+        ? Model.resume(world, slotOf(at), false)
+        : Model.receive(world, chunk, slotOf(at))
+      const turn = (world: Model.World, own: Model.Answer | undefined) => {
+        const isStopped = (other: number) =>
+          begun.has(other) && world.flights.every(({ slot }) => slot !== slotOf(other))
+        const next = answers.map((answer, other) =>
+          other === at ? own : answer ?? (isStopped(other) ? busy : undefined)
+        )
+        go(world, next, new Set([...begun, at]))
+      }
+      turn(after, answer)
+      if (chunk.revision !== 1) return
+      for (const half of passed.slice(1, -1)) {
+        turn({ ...half, flights: half.flights.filter(({ slot }) => slot !== slotOf(at)) }, busy)
+      }
     })
-    if (isDone) ways.push({ answers, stopped: [], world })
   }
   go(world, chunks.map(() => undefined), new Set())
   return ways
