@@ -103,8 +103,13 @@ const distinct = (worlds: ReadonlyArray<Model.World>): ReadonlyArray<Model.World
 const interleavings = (world: Model.World, chunks: ReadonlyArray<Model.Chunk>): ReadonlyArray<Way> => {
   const ways: Array<Way> = []
   const busy: Model.Answer = { status: 503 }
+  // many turns lead to the same
+  const been = new Set<string>()
   const slotOf = (at: number) => -2 - at
   const go = (world: Model.World, answers: ReadonlyArray<Model.Answer | undefined>, begun: ReadonlySet<number>) => {
+    const here = JSON.stringify([world, answers, [...begun].sort()])
+    if (been.has(here)) return
+    been.add(here)
     if (answers.every((answer) => answer !== undefined)) ways.push({ answers, stopped: [], world })
     chunks.forEach((chunk, at) => {
       if (answers[at] !== undefined) return
