@@ -89,7 +89,7 @@ export class Commands {
       stalled: 4,
       flight: inFlight ? 30 : 0,
       takeover: inFlight ? 12 : 0,
-      burst: inFlight ? 0 : 2,
+      burst: inFlight ? 0 : 1.5,
       restart: 2,
       killed: 2,
       killedWithin: inFlight ? 0 : 5,

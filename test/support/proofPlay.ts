@@ -30,11 +30,14 @@ interface Way {
   readonly world: Model.World
 }
 
-/** A server that is not what the model says, and the commands that show it. */
-export interface Difference {
-  readonly commands: ReadonlyArray<Command>
+interface Unexpected {
   readonly expected: unknown
   readonly found: unknown
+}
+
+/** A server that is not what the model says, and the commands that show it. */
+export interface Difference extends Unexpected {
+  readonly commands: ReadonlyArray<Command>
 }
 
 const hash = (text: string) => Sha256.of(bytes(text))
@@ -88,13 +91,26 @@ const stateFits = (found: Exit.Exit<UploadState, unknown>, expected: Model.State
     value.state === expected.state && value.complete === (expected.state === "complete")
 }
 
-const sameText = (a: unknown, b: unknown) => JSON.stringify(a) === JSON.stringify(b)
+const sameFiles = (a: Record<string, string>, b: Record<string, string>): boolean => {
+  const names = Object.keys(a)
+  return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name])
+}
 
-const sorted = (record: Record<string, string>) => Object.entries(record).sort(([a], [b]) => a < b ? -1 : 1)
+/** A world as a text, in which uploads are numbered anew: their keys are nobody's business. */
+const canonical = ({ flights, names, uploads }: Model.World): string => {
+  const numbers = new Map(uploads.map(({ key }, at) => [key, at]))
+  return JSON.stringify([
+    uploads.map((upload) => ({ ...upload, key: 0 })),
+    Object.entries(names)
+      .map(([name, there]) => [name, typeof there === "number" ? numbers.get(there) : there])
+      .sort(),
+    flights.map((flight) => ({ ...flight, key: numbers.get(flight.key) }))
+  ])
+}
 
-/** Worlds that differ in nothing. */
+/** Each world once. */
 const distinct = (worlds: ReadonlyArray<Model.World>): ReadonlyArray<Model.World> =>
-  worlds.length === 1 ? worlds : [...new Map(worlds.map((world) => [JSON.stringify(world), world])).values()]
+  worlds.length <= 1 ? worlds : [...new Map(worlds.map((world) => [canonical(world), world])).values()]
 
 /**
  * All ways in which requests that come at once may take their turns: each begins once and ends once. One of revision 1 may
@@ -103,13 +119,16 @@ const distinct = (worlds: ReadonlyArray<Model.World>): ReadonlyArray<Model.World
 const interleavings = (world: Model.World, chunks: ReadonlyArray<Model.Chunk>): ReadonlyArray<Way> => {
   const ways: Array<Way> = []
   const busy: Model.Answer = { status: 503 }
-  // many turns lead to the same
+  // where there are many turns, many lead to the same
+  const hasHalves = chunks.some(({ revision }) => revision === 1)
   const been = new Set<string>()
   const slotOf = (at: number) => -2 - at
   const go = (world: Model.World, answers: ReadonlyArray<Model.Answer | undefined>, begun: ReadonlySet<number>) => {
-    const here = JSON.stringify([world, answers, [...begun].sort()])
-    if (been.has(here)) return
-    been.add(here)
+    if (hasHalves) {
+      const here = JSON.stringify([canonical(world), answers, [...begun].sort()])
+      if (been.has(here)) return
+      been.add(here)
+    }
     if (answers.every((answer) => answer !== undefined)) ways.push({ answers, stopped: [], world })
     chunks.forEach((chunk, at) => {
       if (answers[at] !== undefined) return
@@ -159,7 +178,7 @@ class Play {
     seen: Seen,
     ways: (world: Model.World) => ReadonlyArray<Way>,
     fits: typeof answerFits = answerFits
-  ): Effect.Effect<{ readonly expected: unknown; readonly found: unknown } | undefined> {
+  ): Effect.Effect<Unexpected | undefined> {
     return Effect.gen(this, function*() {
       const all = this.worlds.flatMap(ways)
       const visible = yield* this.server.visible
@@ -168,7 +187,7 @@ class Play {
         slots.every((slot) => errorOf(seen.stopped.get(slot) ?? Exit.void as never)?.status === 503)
       const fitting = all.filter((way) =>
         way.answers.every((answer, at) => fits(seen.answers[at], answer)) && isSlot(way.stopped) &&
-        sameText(sorted(Model.visible(way.world)), sorted(visible))
+        sameFiles(Model.visible(way.world), visible)
       )
       this.worlds = distinct(fitting.map(({ world }) => world))
       if (this.worlds.length > 0) return undefined
@@ -193,8 +212,43 @@ class Play {
     return Effect.map(this.server.stopped, (stopped) => ({ answers, stopped }))
   }
 
+  /** Where there are several worlds, GET tells most of them apart. */
+  get tellApart(): Effect.Effect<Unexpected | undefined> {
+    return Effect.gen(this, function*() {
+      const ids = new Map(
+        this.worlds.flatMap(({ uploads }) =>
+          uploads.flatMap(({ id, principal }) => id === undefined ? [] : [[`${principal} ${id}`, { principal, id }]])
+        )
+      )
+      for (const { id, principal } of ids.values()) {
+        const states = new Set(this.worlds.map((world) => JSON.stringify(Model.state(world, principal, id) ?? null)))
+        if (states.size === 1) continue
+        const unexpected = yield* this.look(principal, id)
+        if (unexpected !== undefined) return unexpected
+      }
+      return undefined
+    })
+  }
+
+  private look(principal: string, id: string): Effect.Effect<Unexpected | undefined> {
+    return Effect.gen(this, function*() {
+      const { server } = this
+      const state = yield* Effect.exit(
+        Effect.withClock(server.receiver.state({ name: principal }, UploadId.make(id)), this.clock.clock)
+      )
+      if (Exit.isSuccess(state) && state.value.state === "finishing") yield* server.settle
+      return yield* this.judge(
+        yield* this.seen(state as Answered),
+        (world) =>
+          stateFits(state, Model.state(world, principal, id))
+            ? [{ answers: [], stopped: [], world: Model.look(world, principal, id).world }]
+            : []
+      )
+    })
+  }
+
   /** Plays a command; returns what is not as it must be. */
-  play(command: Command): ReturnType<Play["judge"]> {
+  play(command: Command): Effect.Effect<Unexpected | undefined> {
     return Effect.gen(this, function*() {
       const { server } = this
       this.pass(1)
@@ -260,24 +314,8 @@ class Play {
             (found, expected) => answerFits(found, expected, true)
           )
         }
-        case "look": {
-          const state = yield* Effect.exit(
-            Effect.withClock(
-              server.receiver.state({ name: command.principal }, UploadId.make(command.id)),
-              this.clock.clock
-            )
-          )
-          if (Exit.isSuccess(state) && state.value.state === "finishing") yield* server.settle
-          return yield* this.judge(
-            yield* this.seen(state as Answered),
-            (world) => {
-              const looked = Model.look(world, command.principal, command.id)
-              return stateFits(state, Model.state(world, command.principal, command.id))
-                ? [{ answers: [], stopped: [], world: looked.world }]
-                : []
-            }
-          )
-        }
+        case "look":
+          return yield* this.look(command.principal, command.id)
         case "abort": {
           const answer = yield* Effect.exit(
             Effect.withClock(
@@ -314,7 +352,7 @@ class Play {
   }
 }
 
-type Run = { readonly done: ReadonlyArray<Command>; readonly difference: Omit<Difference, "commands"> | undefined }
+type Run = { readonly done: ReadonlyArray<Command>; readonly difference: Unexpected | undefined }
 
 /** Plays to a fresh server: commands at hand, or as many as `draw` gives. */
 const run = (
@@ -332,7 +370,7 @@ const run = (
       const command = draw(play.worlds[0]!, done.length)
       if (command === undefined) break
       done.push(command)
-      const difference = yield* play.play(command)
+      const difference = (yield* play.play(command)) ?? (yield* play.tellApart)
       if (difference !== undefined) {
         yield* server.stop(false)
         return { done, difference }
