@@ -131,6 +131,8 @@ export interface StartOptions {
   readonly home: string
   readonly variables?: Variables
   readonly cwd?: string
+  /** A command that runs the program, like `nice`. */
+  readonly under?: ReadonlyArray<string>
 }
 
 /** Starts a program; its stdin is empty. */
@@ -142,9 +144,15 @@ export const start = (
   Effect.gen(function*() {
     const said = { stdout: "", stderr: "" }
     const listeners = new Set<() => void>()
+    const [command, ...args] = [
+      ...(options.under ?? []),
+      process.execPath,
+      Path.join(options.bundle, "dist/bin", `${name}.js`),
+      ...words
+    ]
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
-        spawn(process.execPath, [Path.join(options.bundle, "dist/bin", `${name}.js`), ...words], {
+        spawn(command!, args, {
           cwd: options.cwd ?? options.home,
           env: { PATH: process.env["PATH"], HOME: options.home, ...options.variables },
           stdio: ["ignore", "pipe", "pipe"]
