@@ -33,6 +33,10 @@ export interface NewFile {
   readonly name: string
   /** Bytes a piece; the last may be shorter. */
   readonly chunkSize: number
+  /** The endpoint that the file is for; `None`: the one that an upload names. */
+  readonly destination: Option.Option<string>
+  /** Another one when the source has changed: of a file, made of its size, modification time and file id. */
+  readonly version: Option.Option<string>
 }
 
 /** What is known of the server a file goes to. */
@@ -47,6 +51,13 @@ export interface Delivery {
   readonly serverName: Option.Option<string>
   /** The index of the chunk that is on its way, or was when the program died. */
   readonly sending: Option.Option<number>
+}
+
+/** Why a file could not be sent, for now. */
+export interface Trouble {
+  readonly reason: string
+  /** When it will be tried again: milliseconds since 1970. `None` when nobody is waiting for that. */
+  readonly nextTry: Option.Option<number>
 }
 
 /** A sealed file. */
@@ -70,6 +81,12 @@ export interface BufferedFile extends NewFile {
   readonly delivery: Option.Option<Delivery>
   /** Why it was given up, if it was; it stays in the buffer. */
   readonly failure: Option.Option<string>
+  /** The last passing trouble, until more bytes are acknowledged. */
+  readonly trouble: Option.Option<Trouble>
+  /** A living program, this one perhaps, is sending it. */
+  readonly held: boolean
+  /** Some of its bytes were freed early: its server has them, and nobody else. */
+  readonly freed: boolean
 }
 
 /** A file that a server holds as a whole, as it is remembered after it has left the buffer. */
@@ -95,13 +112,6 @@ export interface ExternalFile extends NewFile {
   /** Bytes. */
   readonly size: number
   readonly sha256: Sha256.Sha256
-  /** Another one when the source has changed: made of its size, modification time and file id. */
-  readonly version: string
-}
-
-/** An {@link ExternalFile} that is being sent. */
-export interface AdoptedFile extends BufferedFile {
-  readonly version: string
 }
 
 /** Bytes read back, and their hash. */
@@ -115,6 +125,11 @@ export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>("indexe
   "ChunkStoreError",
   { message: Schema.String, cause: Schema.optional(Schema.Defect) }
 ) {}
+
+/** The buffer has reached the size that it may have. */
+export class BufferFull extends Schema.TaggedError<BufferFull>("indexedcp/BufferFull")("BufferFull", {
+  message: Schema.String
+}) {}
 
 /** The file is not in the buffer (any more). */
 export class NotBuffered extends Schema.TaggedError<NotBuffered>("indexedcp/NotBuffered")("NotBuffered", {
@@ -143,7 +158,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256. Durable on
    * return. Every piece but the last has `chunkSize` bytes; no piece is empty.
    */
-  readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError>
+  readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
   /**
    * Makes the file visible; durable on return. An unclaimed file of the same `source` is replaced by it and returned.
@@ -161,7 +176,10 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   readonly adopt: (file: ExternalFile, read: ReadSource) => Effect.Effect<FileId, ChunkStoreError>
 
   /** The file that was adopted from a source and is not delivered yet. */
-  readonly adopted: (source: string) => Effect.Effect<Option.Option<AdoptedFile>, ChunkStoreError>
+  readonly adopted: (source: string) => Effect.Effect<Option.Option<BufferedFile>, ChunkStoreError>
+
+  /** Whether a source is in the buffer, or was delivered from it, in this very version. */
+  readonly knows: (source: string, version: string) => Effect.Effect<boolean, ChunkStoreError>
 
   /** All sealed files, oldest first, read in pages. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
@@ -178,8 +196,16 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     to: number
   ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | SourceError | SourceChanged | ChunkStoreError>
 
-  /** Records that a server holds these bytes. Durable on return, repeatable. The bytes stay. */
-  readonly settle: (file: FileId, from: number, to: number) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+  /**
+   * Records that a server holds these bytes, and forgets a `trouble`. Durable on return, repeatable. The bytes stay, unless
+   * `free` asks for pieces to be freed of which nothing is unsettled any more; nobody can read those again.
+   */
+  readonly settle: (
+    file: FileId,
+    from: number,
+    to: number,
+    options?: { readonly free?: boolean }
+  ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
   /** What has been settled since `startDelivery`. */
   readonly settled: (file: FileId) => Effect.Effect<Ranges.Ranges, NotBuffered | ChunkStoreError>
@@ -191,8 +217,8 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   readonly claim: (file: FileId) => Effect.Effect<void, AlreadyClaimed | NotBuffered | ChunkStoreError, Scope.Scope>
 
   /**
-   * Points the file at a server under a new upload id: what was settled and known before is forgotten, and a `failure`
-   * too. Durable on return.
+   * Points the file at a server under a new upload id: what was settled and known before is forgotten, and a `failure` or
+   * `trouble` too. Durable on return.
    */
   readonly startDelivery: (
     file: FileId,
@@ -211,6 +237,9 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     reason: Option.Option<string>
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
+  /** Records a passing trouble; when the claim on the file ends, nobody waits for its `nextTry` any more. */
+  readonly setTrouble: (file: FileId, trouble: Trouble) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
   /**
    * Frees a file that its server holds as a whole, as `drop` does, and keeps a receipt: both or neither. Needs a delivery
    * whose revision is known.
@@ -222,6 +251,12 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /** The receipts, oldest first, read in pages. */
   readonly receipts: Stream.Stream<DeliveryReceipt, ChunkStoreError>
+
+  /**
+   * Emits at once, and each time that a program may since have added a file, or freed one of its `failure`. Never ends. A
+   * store that other processes share may be up to a second late for what those do.
+   */
+  readonly arrivals: Stream.Stream<void, ChunkStoreError>
 
   /** Removes the file and gives its space back to the disk. Once it has returned, the file does not come back. */
   readonly drop: (file: FileId) => Effect.Effect<void, ChunkStoreError>

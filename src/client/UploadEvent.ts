@@ -42,15 +42,21 @@ export interface Verification {
 }
 
 export type UploadEvent = Data.TaggedEnum<{
-  /** The first request for a file is about to go out; once more when it has to be begun anew. Bytes. */
+  /** The first request for a file is about to go out. Bytes. */
   Started: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }
-  /** A server acknowledged more bytes: so many of the file now. */
+  /** A server acknowledged more bytes: so many of the file now. Never fewer than before. */
   Progress: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }
   /** Passing trouble: the next try comes after so many milliseconds. */
   Waiting: { readonly file: FileId; readonly path: string; readonly reason: string; readonly delay: number }
   /** Something the user should know about a file that goes on all the same. */
   Notice: { readonly file: FileId; readonly path: string; readonly message: string }
+  /** Something the user should know about the upload as a whole. */
+  Warning: { readonly message: string }
+  /** A source could not be read, and is not sent; the others are. */
+  Skipped: { readonly path: string; readonly message: string }
   Finished: Outcome
 }>
 
-export const { $match: match, Finished, Notice, Progress, Started, Waiting } = Data.taggedEnum<UploadEvent>()
+export const { $match: match, Finished, Notice, Progress, Skipped, Started, Waiting, Warning } = Data.taggedEnum<
+  UploadEvent
+>()

@@ -6,6 +6,7 @@
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
 import * as Option from "effect/Option"
@@ -14,7 +15,7 @@ import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Receipt } from "../protocol/Receipt.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
-import { type BufferedFile, ChunkStore, ChunkStoreError, type DeliveryReceipt, type FileId } from "./ChunkStore.ts"
+import { type BufferedFile, type BufferFull, ChunkStore, ChunkStoreError, type DeliveryReceipt, type FileId } from "./ChunkStore.ts"
 import * as Deliver from "./internal/deliver.ts"
 import type { KeyRefused, Parts, StopError } from "./internal/delivery.ts"
 import * as OldNames from "./internal/oldNames.ts"
@@ -25,12 +26,24 @@ import { Transport, type TransportError } from "./Transport.ts"
 import * as UploadEvent from "./UploadEvent.ts"
 
 export interface UploaderOptions {
-  /** Bytes a stored piece, and a chunk on the wire: 1 to 16 MiB. Default 1 MiB. */
+  /** Bytes a stored piece, and the first chunk on the wire: 1 to 16 MiB. Default 1 MiB. */
   readonly chunkSize: number
+  /** Bytes that a chunk on the wire may grow to while the link gets faster by it. Default 4 MiB. */
+  readonly largestBody: number
+  /** Requests in flight at most, and files at once, where the server speaks revision 2. Default 4. */
+  readonly parallel: number
+  /** Free bytes as they are acknowledged, instead of when their file is complete. Default false. */
+  readonly freeEarly: boolean
   readonly retry: Partial<Retry.RetryOptions>
 }
 
-export const defaults: UploaderOptions = { chunkSize: 1024 * 1024, retry: {} }
+export const defaults: UploaderOptions = {
+  chunkSize: 1024 * 1024,
+  largestBody: 4 * 1024 * 1024,
+  parallel: 4,
+  freeEarly: false,
+  retry: {}
+}
 
 /** Pieces are stored in one transaction each, which must stay short. */
 export const largestChunk = 16 * 1024 * 1024
@@ -53,13 +66,26 @@ export interface Added {
   readonly replaced: Option.Option<BufferedFile>
 }
 
-export interface UploadOptions {
-  /** A full URL; without a path it means `/upload`. */
-  readonly endpoint: string
-  /** Only these files. Default: all. */
-  readonly files?: ReadonlyArray<FileId>
+export interface WatchOptions {
+  /**
+   * A full URL; without a path it means `/upload`. Files that were added for another one are left alone. Default: each file
+   * goes where it was added for, and files that were added for nowhere are left alone.
+   */
+  readonly endpoint?: string
+  /** Only files that were added for the endpoint. Default false. */
+  readonly destined?: boolean
   /** Send again to a revision-1 server what it may have got already. Default false. */
   readonly resendUnconfirmed?: boolean
+}
+
+export interface UploadOptions extends WatchOptions {
+  /** Only these files. Default: all. */
+  readonly files?: ReadonlyArray<FileId>
+}
+
+export interface AddOptions {
+  /** The URL that the file is for. Default: the one that an upload names. */
+  readonly to?: string
 }
 
 /** What ends an upload of several files: a refused key, a wrong URL, an unusable buffer. The data is kept. */
@@ -67,14 +93,20 @@ export type UploadError = StopError | InvalidEndpoint | ChunkStoreError
 
 export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** Puts a source into the buffer, all of it or nothing. Durable on return; the source is needed no more. */
-  readonly add: (source: Source) => Effect.Effect<Added, SourceError | ChunkStoreError>
+  readonly add: (
+    source: Source,
+    options?: AddOptions
+  ) => Effect.Effect<Added, SourceError | ChunkStoreError | BufferFull | InvalidEndpoint>
+
+  /** Whether a source is in the buffer, or was delivered from it, as it is now. Never, where that cannot be known. */
+  readonly has: (source: Source) => Effect.Effect<boolean, SourceError | ChunkStoreError>
 
   /** The files in the buffer, oldest first. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
 
   /**
-   * Sends buffered files, one after the other, and tells how it goes. Each file ends with a `Finished` event; one that is not
-   * delivered stays in the buffer, and the others go on. Ending the stream early stops the upload, to be gone on with later.
+   * Sends buffered files and tells how it goes. Each file ends with a `Finished` event; one that is not delivered stays in
+   * the buffer, and the others go on. Ending the stream early stops the upload, to be gone on with later.
    */
   readonly upload: (options: UploadOptions) => Stream.Stream<UploadEvent.UploadEvent, UploadError>
 
@@ -82,14 +114,27 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   readonly uploadAll: (options: UploadOptions) => Effect.Effect<ReadonlyArray<UploadEvent.Outcome>, UploadError>
 
   /**
-   * Sends a source. A file is sent from where it lies, without being copied: asked again after an interruption, it goes on
+   * {@link upload} that never ends: it sends what is there, and whatever is added later, by this or any other program. A
+   * file that was given up is tried again after `retry`. Ending the stream stops it.
+   *
+   * @example
+   * ```ts
+   * const background = yield* Effect.forkScoped(Stream.runForEach(uploader.watch({ endpoint }), Effect.logDebug))
+   * yield* Fiber.interrupt(background) // stops it
+   * ```
+   */
+  readonly watch: (options: WatchOptions) => Stream.Stream<UploadEvent.UploadEvent, UploadError>
+
+  /**
+   * Sends sources. A file is sent from where it lies, without being copied: asked again after an interruption, it goes on
    * where it was, unless the file has changed; one that changes while it is sent is not published. Any other source is
-   * added to the buffer first, and stays there when that does not succeed.
+   * added to the buffer first, and stays there when that does not succeed. A source that cannot be read ends with a
+   * `Skipped` event, and the others go on.
    */
   readonly bufferAndUpload: (
-    source: Source,
-    options: Omit<UploadOptions, "files">
-  ) => Stream.Stream<UploadEvent.UploadEvent, SourceError | UploadError>
+    sources: Source | Stream.Stream<Either.Either<Source, SourceError>, SourceError>,
+    options: Omit<UploadOptions, "files" | "destined"> & { readonly endpoint: string }
+  ) => Stream.Stream<UploadEvent.UploadEvent, SourceError | BufferFull | UploadError>
 
   /**
    * Sends one chunk, once, in revision 1: for somebody who reads a stream themselves and sends index 0, 1, 2… in order,
@@ -107,6 +152,12 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
     UploadEvent.Verification,
     TransportError | InvalidEndpoint | KeyRefused | ChunkStoreError
   >
+
+  /** Lets files that were given up be tried again: these, or all. */
+  readonly retry: (files?: ReadonlyArray<FileId>) => Effect.Effect<void, ChunkStoreError>
+
+  /** Removes files from the buffer. Servers that hold parts of them are told, if they can be reached at once. */
+  readonly remove: (files: ReadonlyArray<FileId>) => Effect.Effect<void, ChunkStoreError>
 
   /** Empties the buffer. Servers that hold parts of its files are told, if they can be reached at once. */
   readonly clear: Effect.Effect<void, ChunkStoreError>

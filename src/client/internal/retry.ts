@@ -18,13 +18,16 @@ export interface RetryOptions {
   readonly maxDelay: Duration.DurationInput
   /** Retries in a row without any success, then the client gives up waiting. Default: without end. */
   readonly maxRetries: number
+  /** So long without any success, then the client gives up waiting. Default: without end. */
+  readonly giveUpAfter: Duration.DurationInput
 }
 
 export const defaults: RetryOptions = {
   initialDelay: "1 second",
   factor: 2,
   maxDelay: "60 seconds",
-  maxRetries: Number.POSITIVE_INFINITY
+  maxRetries: Number.POSITIVE_INFINITY,
+  giveUpAfter: Duration.infinity
 }
 
 /** The server stayed unreachable or busy for as many tries as were allowed. The data is kept. */
