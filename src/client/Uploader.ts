@@ -6,20 +6,28 @@
 import * as Chunk from "effect/Chunk"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import type * as Either from "effect/Either"
+import * as Either from "effect/Either"
+import * as Equal from "effect/Equal"
 import * as Layer from "effect/Layer"
 import * as Mailbox from "effect/Mailbox"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import type { Receipt } from "../protocol/Receipt.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
-import { type BufferedFile, type BufferFull, ChunkStore, ChunkStoreError, type DeliveryReceipt, type FileId } from "./ChunkStore.ts"
-import * as Deliver from "./internal/deliver.ts"
-import type { KeyRefused, Parts, StopError } from "./internal/delivery.ts"
-import * as OldNames from "./internal/oldNames.ts"
+import {
+  type BufferedFile,
+  type BufferFull,
+  ChunkStore,
+  ChunkStoreError,
+  type DeliveryReceipt,
+  type FileId
+} from "./ChunkStore.ts"
+import { forsake as forsakeAt, type KeyRefused, type StopError } from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
+import * as Sending from "./internal/sending.ts"
 import { verdictOf } from "./internal/verify.ts"
 import { type External, type Source, SourceError } from "./Source.ts"
 import { Transport, type TransportError } from "./Transport.ts"
@@ -212,8 +220,10 @@ const storeBytes = (
   })
 
 /** Changes when the source does, where that can be known. */
-const versionOf = (source: Source) =>
-  Effect.map(source.external ?? Effect.succeed({ version: "" }), (now) => now.version)
+const versionOf = (source: Source): Effect.Effect<Option.Option<string>, SourceError> =>
+  source.external === undefined
+    ? Effect.succeedNone
+    : Effect.map(source.external, ({ version }) => Option.some(version))
 
 /** The hash of a source that is so long, as it is now. */
 const hashSource = (source: Source, { size, version }: External) =>
@@ -223,7 +233,7 @@ const hashSource = (source: Source, { size, version }: External) =>
       hasher.update(bytes)
       return read + bytes.length
     })
-    return read === size && (yield* versionOf(source)) === version
+    return read === size && Option.contains(yield* versionOf(source), version)
       ? hasher.digest()
       : yield* new SourceError({ path: source.path, message: `${source.path} is being changed; try again later` })
   })
@@ -231,8 +241,8 @@ const hashSource = (source: Source, { size, version }: External) =>
 /** Bytes. */
 const hashedAtOnce = 1024 * 1024
 
-/** How long a server is waited for to be told that an upload of no more interest may be deleted. */
-const patienceForAbort = "3 seconds"
+/** How long the servers of several files are waited for to be told that they may delete them. */
+const patienceForAborts = "3 seconds"
 
 const make = (options: UploaderOptions) =>
   Effect.gen(function*() {
@@ -244,15 +254,16 @@ const make = (options: UploaderOptions) =>
         message: `The chunk size is ${chunkSize}; choose a whole number of bytes from 1 to ${largestChunk} (16 MiB)`
       })
     }
-    const retry = { ...Retry.defaults, ...options.retry }
+    const sending = { store, transport, options: { ...options, retry: { ...Retry.defaults, ...options.retry } } }
 
-    const add = Effect.fn("Uploader.add")((source: Source) =>
+    const add = Effect.fn("Uploader.add")((source: Source, { to }: AddOptions = {}) =>
       Effect.scoped(Effect.gen(function*() {
         const { name, path } = source
-        const file = yield* store.begin({ path, name, source: source.source, chunkSize })
-        const before = yield* versionOf(source)
+        const destination = to === undefined ? Option.none() : Option.some(yield* endpointOf(to))
+        const version = yield* versionOf(source)
+        const file = yield* store.begin({ path, name, source: source.source, chunkSize, destination, version })
         const whole = yield* storeBytes(store, file, source, chunkSize)
-        if ((yield* versionOf(source)) !== before) {
+        if (!Equal.equals(yield* versionOf(source), version)) {
           return yield* new SourceError({ path, message: `${path} was changed while it was added; add it again` })
         }
         const replaced = yield* store.seal(file, whole)
@@ -266,82 +277,63 @@ const make = (options: UploaderOptions) =>
       }))
     )
 
-    /** Tells the server of a half-sent file that it may forget it; nothing depends on it. */
-    const forsake = ({ delivery }: BufferedFile) =>
-      Option.match(delivery, {
-        onNone: () => Effect.void,
-        onSome: ({ endpoint, revision, uploadId }) =>
-          Option.contains(revision, 1)
-            ? Effect.void
-            : transport.abort(endpoint, uploadId).pipe(Effect.timeout(patienceForAbort), Effect.ignore)
-      })
+    const forsake = (file: BufferedFile) => forsakeAt(transport, file)
+
+    /** Tells the servers of several files, as far as that can be done at once. */
+    const forsakeAll = <E>(files: Stream.Stream<BufferedFile, E>) =>
+      files.pipe(
+        Stream.mapEffect(forsake, { concurrency: options.parallel }),
+        Stream.runDrain,
+        Effect.timeout(patienceForAborts),
+        Effect.ignore
+      )
 
     /** The file of a source that is sent from where it lies: the one half sent before, or a new one. */
     const adopt = (source: Source, external: External) =>
       Effect.gen(function*() {
-        const { size, version } = external
+        const { size } = external
+        const version = Option.some(external.version)
         const before = yield* store.adopted(source.source)
-        const same = Option.filter(before, (file) => file.version === version && file.chunkSize === chunkSize)
+        const same = Option.filter(
+          before,
+          (file) => Equal.equals(file.version, version) && file.chunkSize === chunkSize
+        )
         if (Option.isSome(before) && Option.isNone(same)) yield* forsake(before.value)
         const sha256 = Option.isSome(same) ? same.value.sha256 : yield* hashSource(source, external)
         const { name, path } = source
         return yield* store.adopt(
-          { path, name, source: source.source, chunkSize, size, version, sha256 },
+          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version, sha256 },
           external.read
         )
       })
 
-    /** Sends one file; everything that concerns it alone becomes its outcome. */
-    const one = (parts: Parts, file: BufferedFile) => {
-      const ended = (state: UploadEvent.OutcomeState, end: { readonly message: string }) =>
-        Effect.succeed({ state, error: Option.some(end.message), serverName: Option.none<string>() })
-      const changed = (error: { readonly message: string }) =>
-        Effect.gen(function*() {
-          const now = yield* Effect.option(store.get(file.id))
-          yield* Option.match(now, { onNone: () => Effect.void, onSome: forsake })
-          yield* store.drop(file.id)
-          return yield* ended("failed", error)
-        })
-      const givenUp = (error: { readonly message: string }) =>
-        Effect.andThen(
-          Effect.catchTag(store.setFailure(file.id, Option.some(error.message)), "NotBuffered", () => Effect.void),
-          ended("failed", error)
+    /** The buffer's number for a source that is to be sent at once; `None` when it cannot be read. */
+    const admit = (source: Either.Either<Source, SourceError>, emit: Sending.Emit) =>
+      Effect.flatMap(
+        source,
+        (source) =>
+          source.external === undefined
+            ? Effect.map(add(source), ({ file }) => file.id)
+            : Effect.flatMap(source.external, (external) => adopt(source, external))
+      ).pipe(
+        Effect.asSome,
+        Effect.catchTag(
+          "SourceError",
+          ({ message, path }) => Effect.as(emit(UploadEvent.Skipped({ path, message })), Option.none())
         )
-      return Effect.scoped(Effect.gen(function*() {
-        yield* store.claim(file.id)
-        const done = yield* Deliver.deliver(parts, file.id)
-        yield* store.delivered(file.id, done)
-        return { state: "delivered" as const, error: Option.none(), serverName: Option.some(done.serverName) }
-      })).pipe(
-        Effect.catchTags({
-          AlreadyClaimed: (error) => ended("claimed", error),
-          NotBuffered: (error) => ended("failed", error),
-          Unconfirmed: (error) => ended("unconfirmed", error),
-          GaveUpWaiting: (error) => ended("waiting", error),
-          GivenUp: givenUp,
-          PieceDamaged: givenUp,
-          SourceError: givenUp,
-          SourceChanged: changed,
-          Unreachable: givenUp,
-          NoAnswer: givenUp
-        }),
-        Effect.flatMap((end) =>
-          parts.emit(UploadEvent.Finished({
-            file: file.id,
-            path: file.path,
-            size: file.size,
-            sha256: file.sha256,
-            ...end
-          }))
-        ),
-        Effect.withSpan("Uploader.file", { attributes: { size: file.size } }),
-        Effect.annotateLogs({ file: file.path })
       )
-    }
+
+    const given = (files: ReadonlyArray<FileId>) =>
+      Stream.fromIterable(files).pipe(
+        Stream.mapEffect((file) =>
+          Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
+        ),
+        Stream.filterMap((file) => file)
+      )
 
     /** A stream of the events of a program, which stops when the stream does. */
     const eventsOf = <E>(
-      program: (emit: Parts["emit"]) => Effect.Effect<unknown, E, Scope.Scope>
+      program: (emit: Sending.Emit) => Effect.Effect<unknown, E, Scope.Scope>
     ): Stream.Stream<UploadEvent.UploadEvent, E> =>
       Stream.unwrapScoped(Effect.gen(function*() {
         const events = yield* Mailbox.make<UploadEvent.UploadEvent, E>({ capacity: 16 })
@@ -349,49 +341,53 @@ const make = (options: UploaderOptions) =>
         return Mailbox.toStream(events)
       }))
 
-    const uploadInto = (asked: UploadOptions, emit: Parts["emit"]) =>
-      Effect.gen(function*() {
-        const endpoint = yield* endpointOf(asked.endpoint)
-        const parts: Parts = {
-          store,
-          transport,
-          emit,
-          retry,
-          endpoint,
-          oldNames: yield* OldNames.make(store, endpoint),
-          resendUnconfirmed: asked.resendUnconfirmed ?? false
-        }
-        const files = asked.files === undefined ? store.list : Stream.fromIterable(asked.files).pipe(
-          Stream.mapEffect((file) =>
-            Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
-          ),
-          Stream.filterMap((file) => file)
-        )
-        yield* Stream.runForEach(files, (file) => one(parts, file))
-      })
+    const asked = <A extends WatchOptions>(options: A) =>
+      options.endpoint === undefined
+        ? Effect.succeed(options)
+        : Effect.map(endpointOf(options.endpoint), (endpoint) => ({ ...options, endpoint }))
 
-    const upload = (asked: UploadOptions) => eventsOf((emit) => uploadInto(asked, emit))
+    const upload = (options: UploadOptions) =>
+      eventsOf((emit) =>
+        Effect.flatMap(asked(options), (options) =>
+          Sending.all(
+            sending,
+            options,
+            options.files === undefined ? store.list : given(options.files),
+            emit
+          ))
+      )
 
     return Uploader.of({
       add,
+      has: (source) =>
+        Effect.flatMap(versionOf(source), (version) =>
+          Option.isNone(version) ? Effect.succeed(false) : store.knows(source.source, version.value)),
       list: store.list,
       upload,
       uploadAll: (asked) =>
         upload(asked).pipe(
-          Stream.filterMap((event) => event._tag === "Finished" ? Option.some(event) : Option.none()),
+          Stream.filterMap((event) =>
+            event._tag === "Finished" ? Option.some(event) : Option.none()
+          ),
           Stream.runCollect,
           Effect.map(Chunk.toReadonlyArray)
         ),
-      bufferAndUpload: (source, asked) =>
+      watch: (options) =>
+        eventsOf((emit) => Effect.flatMap(asked(options), (options) => Sending.watch(sending, options, emit))),
+      bufferAndUpload: (sources, options) =>
         eventsOf((emit) =>
-          Effect.gen(function*() {
-            // a URL that cannot be meant is found before the file is read
-            yield* endpointOf(asked.endpoint)
-            const file = source.external === undefined
-              ? (yield* add(source)).file.id
-              : yield* adopt(source, yield* source.external)
-            yield* uploadInto({ ...asked, files: [file] }, emit)
-          })
+          // a URL that cannot be meant is found before a file is read
+          Effect.flatMap(asked(options), (options) =>
+            Sending.all(
+              sending,
+              options,
+              (Predicate.hasProperty(sources, Stream.StreamTypeId) ? sources : Stream.make(Either.right(sources))).pipe(
+                Stream.mapEffect((source) => admit(source, emit)),
+                Stream.filterMap((file) => file),
+                Stream.flatMap((file) => given([file]))
+              ),
+              emit
+            ))
         ),
       sendChunk: Effect.fn("Uploader.sendChunk")(function*({ bytes, endpoint, fileName, index }) {
         const { receipt } = yield* transport.send({
@@ -410,7 +406,13 @@ const make = (options: UploaderOptions) =>
               Effect.map(verdictOf(transport, receipt), (verdict) => ({ receipt, verdict }))
             )
           ))),
-      clear: Effect.andThen(Stream.runForEach(store.list, forsake), store.clear)
+      retry: (files) =>
+        Stream.runForEach(files === undefined ? store.list : given(files), ({ failure, id }) =>
+          Option.isNone(failure)
+            ? Effect.void
+            : Effect.catchTag(store.setFailure(id, Option.none()), "NotBuffered", () => Effect.void)),
+      remove: (files) => Effect.andThen(forsakeAll(given(files)), Effect.forEach(files, store.drop, { discard: true })),
+      clear: Effect.andThen(forsakeAll(store.list), store.clear)
     })
   })
 

@@ -47,7 +47,8 @@ describe("Uploader, to our server", () => {
         ...(index === chunks - 1 ? { "repr-digest": Sha256.toHeader(Sha256.of(bytes)) } : {})
       })))
       expect(events.map((event) => event._tag)).toEqual(
-        ["Started", ...Array.from({ length: chunks }, () => "Progress"), "Finished"]
+        // our server's memory layer keeps no folders
+        ["Started", ...Array.from({ length: chunks }, () => "Progress"), "Warning", "Finished"]
       )
     }))
 
@@ -203,8 +204,8 @@ describe("Uploader, its other ways in", () => {
     Effect.gen(function*() {
       const { transport } = yield* World.server
       const { buffered, calls, uploader } = yield* client(transport)
-      const error = yield* Effect.flip(Stream.runDrain(uploader.bufferAndUpload(failingSource, { endpoint })))
-      expect(error._tag).toBe("SourceError")
+      const events = yield* Stream.runCollect(uploader.bufferAndUpload(failingSource, { endpoint }))
+      expect(Chunk.toReadonlyArray(events).map(({ _tag }) => _tag)).toEqual(["Skipped"])
       expect(yield* buffered).toEqual([])
       expect(calls).toEqual([])
     }))

@@ -98,8 +98,10 @@ describe("Uploader, to a revision-1 server", () => {
           yield* add("a", bytesOf(12))
           yield* add("b", bytesOf(3))
           const { outcomes } = yield* upload()
-          expect(states(outcomes)).toEqual(["unconfirmed", "delivered"])
-          expect(Option.getOrThrow(outcomes[0]!.error)).toContain(`Chunk ${at} may or may not have arrived`)
+          expect(new Set(states(outcomes))).toEqual(new Set(["unconfirmed", "delivered"]))
+          expect(Option.getOrThrow(outcomes.find(({ path }) => path === "a")!.error)).toContain(
+            `Chunk ${at} may or may not have arrived`
+          )
           expect((yield* buffered).map(({ failure, path }) => [path, failure])).toEqual([["a", Option.none()]])
           const bodies = () => sends().filter(({ length, out }) => length > 0 && out.chunk.fileName === "a").length
           expect(bodies()).toBe(at + 1)

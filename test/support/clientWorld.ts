@@ -159,7 +159,7 @@ export const client = (
     const calls: Array<Call> = []
     const store = options.store ?? (yield* memoryStore)
     const context = yield* Layer.build(
-      Uploader.layer({ chunkSize: 4, ...options }).pipe(
+      Uploader.layer({ chunkSize: 4, largestBody: 4, parallel: 1, ...options }).pipe(
         Layer.provide(Layer.succeed(ChunkStore.ChunkStore, store)),
         Layer.provide(Layer.succeed(Transport.Transport, scripted(over, script, calls)))
       )

@@ -7,23 +7,22 @@ import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Ranges from "../../protocol/Ranges.ts"
+import type { Receipt } from "../../protocol/Receipt.ts"
 import * as UploadId from "../../protocol/UploadId.ts"
 import type { UploadState } from "../../protocol/UploadState.ts"
 import type { BufferedFile } from "../ChunkStore.ts"
-import { Refused } from "../Transport.ts"
+import { isTransportError, Refused, type TransportError } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
 import * as Revision1 from "./deliverRevision1.ts"
 import * as Delivery from "./delivery.ts"
-import { delayOf, isPassing } from "./retry.ts"
+import { smallestAfter413 } from "./pace.ts"
+import { delayOf, isPassing, patience } from "./retry.ts"
 
-/** Bodies are not cut smaller than this after a 413 (PROTOCOL.md, "Errors"). */
-const smallestBody = 64 * 1024
+/** How often a body that arrives damaged is sent. */
+const mostDamaged = 5
 
-/** A server may ask for longer bodies than a chunk, but for no longer ones than these: they are held in memory. */
-const largestBody = 64 * 1024 * 1024
-
-/** How often a body that arrives damaged is sent, and how often a file whose upload the server forgot is begun anew. */
-const most = { damaged: 5, anew: 3 }
+/** How often a file whose upload the server forgot is begun anew. */
+const mostAnew = 3
 
 /** What was found out about the server's side of the file. */
 interface Known {
@@ -61,18 +60,20 @@ interface Fitting {
   readonly max: number
 }
 
-/** A piece of what is missing: within one stored chunk where that is long enough, and not longer than a body may be. */
-const cut = (file: BufferedFile, [from, to]: Ranges.Range, { max, min }: Fitting): Ranges.Range => [
-  from,
-  Math.min(to, from + max, Math.max(from + min, (Math.floor(from / file.chunkSize) + 1) * file.chunkSize))
-]
+/** A piece of what is missing, not longer than a body may be: of whole stored pieces where they are not longer either. */
+const cut = (file: BufferedFile, [from, to]: Ranges.Range, { max, min }: Fitting): Ranges.Range => {
+  const { chunkSize } = file
+  const whole = Math.floor((from + max) / chunkSize) * chunkSize
+  const inside = whole > from ? whole : Math.min(from + max, (Math.floor(from / chunkSize) + 1) * chunkSize)
+  return [from, Math.min(to, Math.max(from + min, inside))]
+}
 
 const verified = (file: BufferedFile, done: {
   readonly actualFilename: string
   readonly size?: number | null | undefined
   readonly sha256?: string | undefined
 }) =>
-  (done.size ?? file.size) === file.size && (done.sha256 ?? file.sha256) === file.sha256
+  done.size === file.size && (done.sha256 ?? file.sha256) === file.sha256
     ? Effect.succeed({ serverName: done.actualFilename, resent: false })
     : Effect.fail(
       new Delivery.GivenUp({
@@ -83,7 +84,23 @@ const verified = (file: BufferedFile, done: {
 
 /** Asks the server for the upload; `None` when it does not know it. */
 const ask = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId) =>
-  Delivery.persist(parts, file, isPassing, parts.transport.state(parts.endpoint, id))
+  Effect.tap(
+    Delivery.persist(
+      parts,
+      file,
+      isPassing,
+      parts.pace.request(parts.transport.state(parts.endpoint, id), () => 0)
+    ),
+    () => parts.pace.speaks(2)
+  )
+
+/** What changed the course of a round of requests. */
+type Turn =
+  | { readonly _tag: "Receipt"; readonly receipt: Receipt }
+  /** The body of `sent` bytes was over a limit. */
+  | { readonly _tag: "TooLarge"; readonly error: Refused; readonly sent: number }
+  /** Passing trouble. */
+  | { readonly _tag: "Trouble"; readonly error: TransportError }
 
 /** Sends to a server of revision 2, or one that has still to show what it speaks, until the file is complete there. */
 const deliver2 = Effect.fn("Uploader.deliver")(function*(
@@ -92,32 +109,98 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   id: UploadId.UploadId,
   start: Known
 ) {
-  const { store } = parts
+  const { freeEarly, pace, store } = parts
+  const { reset, wait } = patience(parts.retry, Delivery.pause(parts, file))
   let { known, missing, revision } = start
-  let fitting: Fitting = { min: 1, max: Number.POSITIVE_INFINITY }
-  let acknowledged = file.settledBytes
+  let most = file.settledBytes
 
-  const attempt = (range: Ranges.Range) =>
-    Effect.gen(function*() {
-      const out = yield* Delivery.outgoing(parts, file, range, Option.some({ id, known }))
-      const { limit, receipt } = yield* Option.isSome(revision)
-        ? Delivery.persist(parts, file, isPassing, parts.transport.send(out))
-        : Delivery.persist(parts, file, Delivery.isHarmless, Delivery.marked(parts, file, out))
-      fitting = {
-        min: Math.min(Math.max(fitting.min, limit.minAppendSize ?? 1), largestBody),
-        max: Math.max(1, Math.min(fitting.max, limit.maxAppendSize ?? fitting.max))
-      }
-      return receipt
-    })
-
-  /** Sends a range; a body over the server's limit is an answer too. */
+  /** Sends a range, again when it arrives damaged. It is read when there is room to send it: waiting bodies fill memory. */
   const exchange = (range: Ranges.Range) =>
-    attempt(range).pipe(
-      Effect.retry({ times: most.damaged - 1, while: statusIs(422) }),
-      Effect.map(Either.right),
-      Effect.catchIf(statusIs(413), (error) => Effect.succeed(Either.left(error)))
+    Effect.suspend(() => {
+      const out = Delivery.outgoing(parts, file, range, Option.some({ id, known }))
+      return Option.isSome(revision)
+        ? pace.request(Effect.flatMap(out, parts.transport.send), () => range[1] - range[0])
+        : Effect.flatMap(out, (out) => Delivery.marked(parts, file, out))
+    }).pipe(
+      Effect.retry({ times: mostDamaged - 1, while: statusIs(422) }),
+      Effect.map(({ limit, receipt }) => {
+        pace.limited(limit)
+        return receipt
+      })
     )
 
+  /** Records a 200, durably. */
+  const accept = (range: Ranges.Range, receipt: Receipt) =>
+    Effect.gen(function*() {
+      const speaks = "uploadId" in receipt ? 2 : 1
+      if (speaks === 1 && Option.isSome(revision)) {
+        return yield* new Delivery.GivenUp({
+          message: "The server no longer answers as it did when the upload began; the file is kept"
+        })
+      }
+      yield* store.settle(file.id, ...range, { free: freeEarly && speaks === 2 })
+      if (Option.isNone(revision)) {
+        yield* store.remember(file.id, {
+          revision: Option.some(speaks),
+          serverName: Option.some(receipt.actualFilename),
+          sending: Option.none()
+        })
+        yield* pace.speaks(speaks)
+      }
+      if ("uploadId" in receipt) {
+        revision = Option.some(2)
+        known = true
+      }
+      most = Math.max(most, "uploadId" in receipt ? Math.min(receipt.bytesReceived, file.size) : range[1])
+      yield* Delivery.progress(parts, file, most)
+    })
+
+  /** Sends ranges, several requests at once, until one says something that changes the course; those in flight end. */
+  const send = (ranges: Ranges.Ranges, isAlone: boolean) =>
+    Effect.gen(function*() {
+      const queue = [...ranges]
+      const acknowledged: Array<Ranges.Range> = []
+      let turn: Turn | undefined
+      const next = (): Ranges.Range | undefined => {
+        const range = turn === undefined ? queue.shift() : undefined
+        if (range === undefined) return undefined
+        const first = cut(file, range, pace.fitting())
+        if (first[1] < range[1]) queue.unshift([first[1], range[1]])
+        return first
+      }
+      // a receipt says more than what went wrong beside it
+      const turns = (to: Turn): Turn => {
+        if (turn === undefined || to._tag === "Receipt") turn = to
+        return to
+      }
+      const work = Effect.gen(function*() {
+        for (let range = next(); range !== undefined; range = next()) {
+          const [from, to] = range
+          const answer = yield* exchange(range).pipe(
+            Effect.catchAll((error) => {
+              if (statusIs(413)(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: to - from }))
+              const passes = Option.isSome(revision) ? isPassing : Delivery.isHarmless
+              return isTransportError(error) && passes(error)
+                ? Effect.succeed(turns({ _tag: "Trouble", error }))
+                : Effect.fail(error)
+            })
+          )
+          if ("_tag" in answer) return
+          yield* accept(range, answer)
+          acknowledged.push(range)
+          reset()
+          if (isAlone || !("uploadId" in answer) || answer.complete) turns({ _tag: "Receipt", receipt: answer })
+        }
+      })
+      yield* Effect.all(Array.from({ length: isAlone ? 1 : pace.parallel }, () => work), {
+        concurrency: "unbounded",
+        discard: true
+      })
+      return { acknowledged, turn }
+    })
+
+  // the first request of a file goes alone, and the first one after trouble
+  let isAlone = !known || Option.isNone(revision)
   for (let closing = false;;) {
     if (missing.length === 0 && !closing) {
       const state = yield* ask(parts, file, id)
@@ -133,51 +216,31 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       else closing = missing.length === 0
       continue
     }
-    const range = closing ? [file.size, file.size] as const : cut(file, missing[0]!, fitting)
-    closing = false
-    const answer = yield* exchange(range)
-    if (Either.isLeft(answer)) {
-      const sent = range[1] - range[0]
-      if (sent <= smallestBody) return yield* answer.left
-      const half = Math.max(smallestBody, Math.floor(sent / 2))
-      fitting = { min: 1, max: Math.max(1, Math.min(half, answer.left.maxBody ?? half)) }
-      if (known) missing = []
-      continue
+    const { acknowledged, turn } = yield* send(closing ? [[file.size, file.size]] : missing, isAlone)
+    // of an empty file, the empty range stays until it was acknowledged
+    if (acknowledged.length > 0) {
+      missing = Ranges.missing(acknowledged.reduce(Ranges.add, Ranges.missing(missing, file.size)), file.size)
     }
-    const receipt = answer.right
-    yield* store.settle(file.id, ...range)
-    if (!("uploadId" in receipt)) {
-      if (Option.isSome(revision)) {
-        return yield* new Delivery.GivenUp({
-          message: "The server no longer answers as it did when the upload began; the file is kept"
-        })
+    isAlone = !known
+    if (turn?._tag === "Receipt") {
+      const { receipt } = turn
+      if (!("uploadId" in receipt)) {
+        return yield* Revision1.deliver(parts, file, { reason: interrupted, sentNow: false, accepted: true })
       }
-      yield* store.remember(file.id, {
-        revision: Option.some(1),
-        serverName: Option.some(receipt.actualFilename),
-        sending: Option.none()
-      })
-      yield* Delivery.progress(parts, file, range[1])
-      return yield* Revision1.deliver(parts, file, { reason: interrupted, sentNow: false, accepted: true })
+      if (receipt.complete) return yield* verified(file, receipt)
+    } else if (turn?._tag === "TooLarge") {
+      if (turn.sent <= smallestAfter413) return yield* turn.error
+      pace.tooLarge(turn.sent, turn.error)
+      if (known) missing = []
+    } else if (turn?._tag === "Trouble") {
+      yield* wait(turn.error)
+      isAlone = true
     }
-    if (Option.isNone(revision)) {
-      yield* store.remember(file.id, {
-        revision: Option.some(2),
-        serverName: Option.some(receipt.actualFilename),
-        sending: Option.none()
-      })
+    if (closing && acknowledged.length > 0) {
+      closing = false
+      // the server has everything and was told so: it needs time
+      if (file.size > 0) yield* Effect.sleep(pollDelay)
     }
-    revision = Option.some(2)
-    known = true
-    acknowledged = Math.max(acknowledged, Math.min(receipt.bytesReceived, file.size))
-    yield* Delivery.progress(parts, file, acknowledged)
-    if (receipt.complete) return yield* verified(file, receipt)
-    // the server has everything and was told so: it needs time
-    if (range[0] === file.size && file.size > 0) yield* Effect.sleep(pollDelay)
-    missing = Ranges.missing(
-      Ranges.add(Ranges.missing(missing, file.size), range),
-      file.size
-    )
   }
 })
 
@@ -215,7 +278,16 @@ const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =
     const here = Option.filter(file.delivery, ({ endpoint }) => endpoint === parts.endpoint)
     // what a revision-1 server has acknowledged is never sent to it twice
     const is1 = file.firstIndex > 0 || Option.exists(here, ({ revision }) => Option.contains(revision, 1))
-    if (Option.isNone(here) || anew || (Option.isSome(file.failure) && !is1)) {
+    const begins = Option.isNone(here) || anew || (Option.isSome(file.failure) && !is1)
+    if (begins && file.freed) {
+      const where = Option.match(file.delivery, { onNone: () => "its server", onSome: ({ endpoint }) => endpoint })
+      return yield* new Delivery.GivenUp({
+        message: `Bytes of ${file.path} were freed early and only ${where} has them, so it cannot be sent from its ` +
+          "beginning. Remove it, and add it again from its source"
+      })
+    }
+    if (begins) {
+      if (!anew) yield* Delivery.forsake(parts.transport, file)
       yield* store.startDelivery(id, {
         endpoint: parts.endpoint,
         name: Option.match(here, {
@@ -255,9 +327,7 @@ const once = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
     return yield* deliver2(parts, file, uploadId, { revision: Option.none(), known: false, missing: whole(file) }).pipe(
       Effect.catchIf(Delivery.isAmbiguous, (error) =>
         Effect.gen(function*() {
-          const delay = yield* delayOf(error, 0, parts.retry)
-          yield* parts.emit(UploadEvent.Waiting({ ...about, reason: error.message, delay }))
-          yield* Effect.sleep(delay)
+          yield* Delivery.pause(parts, file)(error, yield* delayOf(error, 0, parts.retry))
           return yield* discover(parts, file, uploadId, error.message)
         }))
     )
@@ -268,7 +338,7 @@ export const deliver = (parts: Delivery.Parts, file: BufferedFile["id"]) => {
   const from = (begun: number): ReturnType<typeof once> =>
     Effect.catchIf(
       once(parts, file, begun > 0),
-      (error) => statusIs(412)(error) && begun < most.anew,
+      (error) => statusIs(412)(error) && begun < mostAnew,
       () => from(begun + 1)
     )
   return Delivery.settled(from(0))

@@ -32,7 +32,7 @@ export interface Before {
  * well, before its body was read, and its answer only was lost: then it may be sent again with another key.
  */
 const probeKey = (parts: Delivery.Parts, file: BufferedFile, sent: Outgoing, neverRight: boolean) =>
-  parts.transport.send({ ...sent, body: new Uint8Array(0), chunk: { ...sent.chunk, contentDigest: Option.none() } })
+  Delivery.send(parts, { ...sent, body: new Uint8Array(0), chunk: { ...sent.chunk, contentDigest: Option.none() } })
     .pipe(
       Effect.catchIf(
         (error) => !(isRefused(error) && (error.status === 401 || error.status === 403)),
@@ -57,6 +57,7 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
   const { delivery } = yield* parts.store.get(file.id)
   const { name: sentName, sending, serverName, uploadId } = Option.getOrThrow(delivery)
   parts.oldNames.take(sentName)
+  yield* parts.pace.speaks(1)
   // a half-sent file of the Python client goes on exactly as that client would
   const upload = file.firstIndex > 0 ? Option.none() : Option.some({ id: uploadId, known: true })
   let name = serverName

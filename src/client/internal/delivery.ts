@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -22,6 +23,7 @@ import {
 } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
 import type { OldNames } from "./oldNames.ts"
+import type { Pace } from "./pace.ts"
 import * as Retry from "./retry.ts"
 
 /** This file is given up; it stays in the buffer with the reason. */
@@ -48,7 +50,11 @@ export interface Parts {
   readonly emit: (event: UploadEvent.UploadEvent) => Effect.Effect<void>
   readonly endpoint: string
   readonly retry: Retry.RetryOptions
+  /** Shared by all files that go to the endpoint. */
+  readonly pace: Pace
   readonly oldNames: OldNames
+  /** Free bytes as they are acknowledged. */
+  readonly freeEarly: boolean
   /** Send again to a revision-1 server what it may have got already. */
   readonly resendUnconfirmed: boolean
 }
@@ -61,6 +67,23 @@ export const isAmbiguous = (error: { readonly _tag: string }): error is NoAnswer
 /** Whether it passes and the server has certainly not got the bytes. */
 export const isHarmless = (error: TransportError): boolean => Retry.isPassing(error) && !isAmbiguous(error)
 
+/** How long a server is waited for to be told that it may delete an upload of no more interest. */
+const patienceForAbort = "3 seconds"
+
+/** Tells the server of a half-sent file that it may forget it; nothing depends on it. */
+export const forsake = (transport: Context.Tag.Service<Transport>, { delivery }: BufferedFile): Effect.Effect<void> =>
+  Option.match(delivery, {
+    onNone: () => Effect.void,
+    onSome: ({ endpoint, revision, uploadId }) =>
+      Option.contains(revision, 1)
+        ? Effect.void
+        : transport.abort(endpoint, uploadId).pipe(Effect.timeout(patienceForAbort), Effect.ignore)
+  })
+
+/** Sends a chunk once, when there is room for one more request. */
+export const send = ({ pace, transport }: Parts, out: Outgoing) =>
+  pace.request(transport.send(out), () => out.body.length)
+
 /**
  * Sends with a durable mark that a chunk is on its way. The mark stays when the outcome is not known, also because the
  * program died; and when it was there before, it stays whatever becomes of this try.
@@ -70,9 +93,9 @@ export const marked = (parts: Parts, file: BufferedFile, out: Outgoing) =>
     const sending = Option.some(out.chunk.index)
     const { delivery } = yield* parts.store.get(file.id)
     const before = Option.flatMap(delivery, ({ sending }) => sending)
-    if (Option.contains(before, out.chunk.index)) return yield* parts.transport.send(out)
+    if (Option.contains(before, out.chunk.index)) return yield* send(parts, out)
     yield* parts.store.remember(file.id, { sending })
-    return yield* Effect.tapError(parts.transport.send(out), (error) =>
+    return yield* Effect.tapError(send(parts, out), (error) =>
       isAmbiguous(error) ? Effect.void : parts.store.remember(file.id, { sending: Option.none() }))
   })
 
@@ -96,7 +119,22 @@ export const settled = <A, E>(
 ): Effect.Effect<A, Exclude<E, Refused> | GivenUp | KeyRefused | WrongEndpoint> =>
   Effect.mapError(effect, (error) => isRefused(error) ? refusal(error) : error as Exclude<E, Refused>)
 
-/** Persists with a `Waiting` event before each pause. */
+/**
+ * Waits before the next try, and tells so. What a server refuses may concern this file alone, so another one is sent
+ * meanwhile; when there is no connection, others would fail too.
+ */
+export const pause = (parts: Parts, file: BufferedFile): Retry.Pause => (error, delay) =>
+  Effect.gen(function*() {
+    const now = yield* Clock.currentTimeMillis
+    yield* parts.emit(UploadEvent.Waiting({ file: file.id, path: file.path, reason: error.message, delay }))
+    yield* Effect.ignore(
+      parts.store.setTrouble(file.id, { reason: error.message, nextTry: Option.some(Math.ceil(now + delay)) })
+    )
+    const wait = Effect.sleep(delay)
+    yield* error._tag === "Refused" ? parts.pace.aside(wait) : wait
+  })
+
+/** Tries until it succeeds, or fails for a reason that does not pass. */
 export const persist = <A, E>(
   parts: Parts,
   file: BufferedFile,
@@ -106,7 +144,7 @@ export const persist = <A, E>(
   Retry.persist(
     exchange,
     (error): error is TransportError => isTransportError(error) && passes(error),
-    (error, delay) => parts.emit(UploadEvent.Waiting({ file: file.id, path: file.path, reason: error.message, delay })),
+    pause(parts, file),
     parts.retry
   )
 

@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Random from "effect/Random"
@@ -14,7 +15,7 @@ export interface RetryOptions {
   readonly initialDelay: Duration.DurationInput
   /** Each further delay is so many times the one before. Default 2. */
   readonly factor: number
-  /** No delay is longer. Default 60 seconds. */
+  /** No delay is longer, unless the server asks for that. Default 60 seconds. */
   readonly maxDelay: Duration.DurationInput
   /** Retries in a row without any success, then the client gives up waiting. Default: without end. */
   readonly maxRetries: number
@@ -30,7 +31,7 @@ export const defaults: RetryOptions = {
   giveUpAfter: Duration.infinity
 }
 
-/** The server stayed unreachable or busy for as many tries as were allowed. The data is kept. */
+/** The server stayed unreachable or busy for as many tries, or as long, as was allowed. The data is kept. */
 export class GaveUpWaiting extends Schema.TaggedError<GaveUpWaiting>("indexedcp/GaveUpWaiting")("GaveUpWaiting", {
   message: Schema.String
 }) {}
@@ -46,34 +47,66 @@ export const isPassing = (error: TransportError): boolean =>
 /** The server's disk is full: that does not pass in a second. */
 const longWait = 60_000
 
+/** A server that asks for more is asked again all the same. */
+const longestWait = Duration.toMillis("1 day")
+
+/** Delays are spread by so much to either side, so that clients which failed together do not come back together. */
+const jitter = 0.2
+
 /** Milliseconds before the next try. */
 export const delayOf = (error: TransportError, attempt: number, options: RetryOptions) =>
-  Effect.map(Random.nextRange(0.8, 1.2), (jitter) => {
-    const most = Duration.toMillis(options.maxDelay)
-    const backoff = Math.min(Duration.toMillis(options.initialDelay) * options.factor ** attempt * jitter, most)
+  Effect.map(Random.nextRange(1 - jitter, 1 + jitter), (spread) => {
+    const most = Duration.toMillis(options.maxDelay) / (1 + jitter)
+    const backoff = Math.min(Duration.toMillis(options.initialDelay) * options.factor ** attempt, most) * spread
     if (error._tag !== "Refused") return backoff
-    return Math.max(backoff, (error.retryAfter ?? 0) * 1000, error.status === 507 ? longWait : 0)
+    const asked = Math.min((error.retryAfter ?? 0) * 1000, longestWait)
+    return Math.max(backoff, asked, error.status === 507 ? longWait : 0)
   })
 
-/** Runs an exchange until it succeeds or fails for a reason that does not pass. `waiting` is told before each pause. */
+/** Tells of a pause of so many milliseconds, and makes it. */
+export type Pause = (error: TransportError, delay: number) => Effect.Effect<void>
+
+/** Counts failures in a row, and waits after each, longer and longer. */
+export const patience = (options: RetryOptions, pause: Pause) => {
+  let failures = 0
+  let since: number | undefined
+  return {
+    /** Something succeeded: the next failure is the first one again. */
+    reset: (): void => {
+      failures = 0
+      since = undefined
+    },
+    /** Waits before the next try. */
+    wait: (error: TransportError): Effect.Effect<void, GaveUpWaiting> =>
+      Effect.gen(function*() {
+        const now = yield* Clock.currentTimeMillis
+        since ??= now
+        const left = since + Duration.toMillis(options.giveUpAfter) - now
+        if (failures >= options.maxRetries || left <= 0) {
+          return yield* new GaveUpWaiting({
+            message: `Gave up after ${failures + 1} tries: ${error.message}. The data is kept, upload again later`
+          })
+        }
+        const delay = Math.min(yield* delayOf(error, failures, options), left)
+        failures++
+        yield* pause(error, delay)
+      })
+  }
+}
+
+/** Runs an exchange until it succeeds or fails for a reason that does not pass. */
 export const persist = <A, E, R>(
   exchange: Effect.Effect<A, TransportError | E, R>,
   isPassing: (error: TransportError | E) => error is TransportError,
-  waiting: (error: TransportError, delay: number) => Effect.Effect<void>,
+  pause: Pause,
   options: RetryOptions
-): Effect.Effect<A, TransportError | E | GaveUpWaiting, R> => {
-  const attempt = (number: number): Effect.Effect<A, TransportError | E | GaveUpWaiting, R> =>
-    Effect.catchIf(exchange, isPassing, (error) =>
-      Effect.gen(function*() {
-        if (number >= options.maxRetries) {
-          return yield* new GaveUpWaiting({
-            message: `Gave up after ${number + 1} tries: ${error.message}. The data is kept, upload again later`
-          })
-        }
-        const delay = yield* delayOf(error, number, options)
-        yield* waiting(error, delay)
-        yield* Effect.sleep(delay)
-        return yield* attempt(number + 1)
-      }))
-  return attempt(0)
-}
+): Effect.Effect<A, TransportError | E | GaveUpWaiting, R> =>
+  Effect.suspend(() => {
+    const { wait } = patience(options, pause)
+    const attempt: Effect.Effect<A, TransportError | E | GaveUpWaiting, R> = Effect.catchIf(
+      exchange,
+      isPassing,
+      (error) => Effect.zipRight(wait(error), Effect.suspend(() => attempt))
+    )
+    return attempt
+  })

@@ -1,0 +1,138 @@
+/**
+ * How much is sent to one server at once: bodies grow while that makes the link faster, and what is in flight shrinks when
+ * requests break or are too large. One request at a time until the server has shown that it speaks revision 2.
+ *
+ * @internal
+ */
+import * as Clock from "effect/Clock"
+import * as Effect from "effect/Effect"
+import type { UploadLimit } from "../../protocol/UploadLimit.ts"
+import type { Refused, TransportError } from "../Transport.ts"
+
+/** Bodies are not cut smaller than this after a 413 (PROTOCOL.md, "Errors"). */
+export const smallestAfter413 = 64 * 1024
+
+/** On links that break within seconds, shorter bodies still get through. */
+const smallest = 16 * 1024
+
+/** A server may ask for longer bodies, but for no longer ones than these: they are held in memory. */
+const largestAsked = 64 * 1024 * 1024
+
+/** Less than that much faster may be chance. */
+const rise = 1.05
+
+export interface PaceOptions {
+  /** Bytes of the first bodies. */
+  readonly body: number
+  /** Bytes that a body may grow to. */
+  readonly largestBody: number
+  /** Requests in flight at most, and files at once. */
+  readonly parallel: number
+}
+
+export const make = (options: PaceOptions) =>
+  Effect.gen(function*() {
+    const { parallel } = options
+    const slots = yield* Effect.makeSemaphore(1)
+    const requests = yield* Effect.makeSemaphore(1)
+    const largest = Math.max(options.body, options.largestBody)
+    let body = options.body
+    let limit = { min: 1, max: Number.POSITIVE_INFINITY }
+    let revision: 1 | 2 | undefined
+    let permits = 1
+    // a request that was sent before the last cut says nothing about what is sent since
+    let cuts = 0
+    let inFlight = 0
+    // since when which bytes were acknowledged, and the best rate so far
+    let measured = { since: 0, bytes: 0, bodies: 0 }
+    let best = 0
+
+    const setPermits = (wanted: number) =>
+      Effect.suspend(() => {
+        permits = Math.max(1, Math.min(wanted, parallel))
+        return requests.resize(permits)
+      })
+
+    const acknowledged = (bytes: number) =>
+      Effect.gen(function*() {
+        if (revision !== 2) return
+        measured = { ...measured, bytes: measured.bytes + bytes, bodies: measured.bodies + (bytes * 2 > body ? 1 : 0) }
+        if (measured.bodies < 2 * permits) return
+        const now = yield* Clock.currentTimeMillis
+        const rate = measured.bytes / Math.max(1, now - measured.since)
+        if (rate > best * rise) body = Math.min(body * 2, largest)
+        // a link may get slower: then less is a rise
+        best = Math.max(rate, best * 0.9)
+        measured = { since: now, bytes: 0, bodies: 0 }
+        yield* setPermits(permits + 1)
+      })
+
+    const broken = (sentAt: number) =>
+      Effect.suspend(() => {
+        if (sentAt !== cuts) return Effect.void
+        cuts++
+        best = 0
+        body = Math.max(Math.min(smallest, body), Math.floor(body / 2))
+        return setPermits(Math.floor(permits / 2))
+      })
+
+    return {
+      /** Bytes that a body should have now at least and at most. */
+      fitting: () => ({ min: limit.min, max: Math.max(limit.min, Math.min(body, limit.max)) }),
+
+      /** The server told what it takes. */
+      limited: ({ maxAppendSize, minAppendSize }: UploadLimit): void => {
+        limit = {
+          min: Math.min(Math.max(limit.min, minAppendSize ?? 1), largestAsked),
+          max: Math.max(1, Math.min(limit.max, maxAppendSize ?? limit.max))
+        }
+      },
+
+      /** A body of so many bytes was too large. */
+      tooLarge: (sent: number, { maxBody }: Refused): void => {
+        const half = Math.max(smallestAfter413, Math.floor(sent / 2))
+        limit = { min: 1, max: Math.max(1, Math.min(limit.max, half, maxBody ?? half)) }
+      },
+
+      /** An answer has shown what the server speaks. */
+      speaks: (shown: 1 | 2) =>
+        Effect.suspend(() => {
+          if (revision === shown) return Effect.void
+          revision = shown
+          const width = shown === 2 ? parallel : 1
+          return Effect.zipRight(slots.resize(width), setPermits(width))
+        }),
+
+      /** Runs the delivery of a file, when it is one of those that are sent at once. */
+      inTurn: slots.withPermits(1),
+
+      /** Lets another file take this one's place meanwhile. */
+      aside: (wait: Effect.Effect<void>): Effect.Effect<void> =>
+        Effect.acquireUseRelease(slots.release(1), () => wait, () => slots.take(1)),
+
+      /** Runs one exchange that sends so many bytes, when there is room for it. */
+      request: <A, E extends TransportError | { readonly _tag: string }, R>(
+        exchange: Effect.Effect<A, E, R>,
+        bytes: (answer: A) => number
+      ): Effect.Effect<A, E, R> =>
+        requests.withPermits(1)(Effect.gen(function*() {
+          if (inFlight === 0) measured = { since: yield* Clock.currentTimeMillis, bytes: 0, bodies: 0 }
+          const sentAt = cuts
+          inFlight++
+          return yield* exchange.pipe(
+            Effect.ensuring(Effect.sync(() => inFlight--)),
+            Effect.tap((answer) => acknowledged(bytes(answer))),
+            Effect.tapError((error) =>
+              error._tag === "NoAnswer" || (error._tag === "Refused" && (error as unknown as Refused).status === 408)
+                ? broken(sentAt)
+                : Effect.void
+            )
+          )
+        })),
+
+      /** Workers that a file may need to fill what may be in flight. */
+      parallel
+    }
+  })
+
+export type Pace = Effect.Effect.Success<ReturnType<typeof make>>

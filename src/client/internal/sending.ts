@@ -1,0 +1,245 @@
+/**
+ * Sending the files of a buffer: which of them go where, several at once, and what becomes of each.
+ *
+ * @internal
+ */
+import * as Clock from "effect/Clock"
+import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
+import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
+import * as Stream from "effect/Stream"
+import type { BufferedFile, ChunkStore, ChunkStoreError, FileId } from "../ChunkStore.ts"
+import type { Transport } from "../Transport.ts"
+import * as UploadEvent from "../UploadEvent.ts"
+import * as Deliver from "./deliver.ts"
+import * as Delivery from "./delivery.ts"
+import * as OldNames from "./oldNames.ts"
+import * as Pace from "./pace.ts"
+import type { RetryOptions } from "./retry.ts"
+
+export type Emit = (event: UploadEvent.UploadEvent) => Effect.Effect<void>
+
+/** What every upload of an uploader shares. */
+export interface Sending {
+  readonly store: Context.Tag.Service<ChunkStore>
+  readonly transport: Context.Tag.Service<Transport>
+  readonly options: {
+    readonly chunkSize: number
+    readonly largestBody: number
+    readonly parallel: number
+    readonly freeEarly: boolean
+    readonly retry: RetryOptions
+  }
+}
+
+/** What one upload was asked for. */
+export interface Asked {
+  readonly endpoint?: string
+  readonly destined?: boolean
+  readonly resendUnconfirmed?: boolean
+}
+
+/** Files in hand at most: most of them wait until the server takes what it has refused for now. */
+const inHand = 64
+
+/** Where a file goes, if it is meant. */
+const endpointFor = ({ destined = false, endpoint }: Asked, { destination }: BufferedFile): string | undefined => {
+  const own = Option.getOrUndefined(destination)
+  if (endpoint === undefined || own === endpoint) return own
+  return own === undefined && !destined ? endpoint : undefined
+}
+
+/** The parts for each endpoint of one upload, made when the first file goes there. */
+const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: Emit) =>
+  Effect.gen(function*() {
+    const one = yield* Effect.makeSemaphore(1)
+    const made = new Map<string, Delivery.Parts & { stopped: boolean; toldOfFolders: boolean }>()
+    return (endpoint: string) =>
+      one.withPermits(1)(Effect.gen(function*() {
+        const before = made.get(endpoint)
+        if (before !== undefined) return before
+        const { chunkSize, freeEarly, largestBody, parallel, retry } = options
+        const parts = {
+          store,
+          transport,
+          emit,
+          retry,
+          endpoint,
+          freeEarly,
+          pace: yield* Pace.make({ body: chunkSize, largestBody, parallel }),
+          oldNames: yield* OldNames.make(store, endpoint),
+          resendUnconfirmed: asked.resendUnconfirmed ?? false,
+          stopped: false,
+          toldOfFolders: false
+        }
+        made.set(endpoint, parts)
+        return parts
+      }))
+  })
+
+/** Progress never falls, also when a file has to be begun anew. */
+const rising = (emit: Emit): Emit => {
+  let most = 0
+  return (event) => {
+    if (event._tag !== "Started" && event._tag !== "Progress") return emit(event)
+    most = Math.max(most, event.acknowledged)
+    return emit({ ...event, acknowledged: most })
+  }
+}
+
+/** What a program ends with, of the outcomes that leave the file in the buffer. */
+type Kept = Exclude<UploadEvent.OutcomeState, "delivered">
+
+/** Sends one file; everything that concerns it alone becomes its outcome. `None` when it is no longer in the buffer. */
+const one = (parts: Delivery.Parts, file: BufferedFile): Effect.Effect<
+  Option.Option<UploadEvent.Outcome>,
+  Delivery.StopError | ChunkStoreError
+> => {
+  const { store } = parts
+  const outcome = { file: file.id, path: file.path, size: file.size, sha256: file.sha256 }
+  const ended = (state: Kept, { message }: { readonly message: string }): UploadEvent.Outcome => ({
+    ...outcome,
+    state,
+    error: Option.some(message),
+    serverName: Option.none()
+  })
+  /** Records something about a file, which somebody may have removed. */
+  const note = <E>(effect: Effect.Effect<void, E>) =>
+    Effect.catchIf(effect, (error) => (error as { readonly _tag?: string })._tag === "NotBuffered", () => Effect.void)
+  const changed = (error: { readonly message: string }) =>
+    Effect.gen(function*() {
+      const now = yield* Effect.option(store.get(file.id))
+      if (Option.isSome(now)) yield* Delivery.forsake(parts.transport, now.value)
+      yield* store.drop(file.id)
+      return ended("failed", error)
+    })
+  /** A file that is sent from where it lies is read anew when it is asked for again: its record may be what is wrong. */
+  const givenUp = (error: { readonly message: string }) =>
+    Effect.flatMap(store.adopted(file.source), (adopted) =>
+      Option.exists(adopted, ({ id }) => id === file.id)
+        ? changed(error)
+        : Effect.as(note(store.setFailure(file.id, Option.some(error.message))), ended("failed", error)))
+  const left = (state: Kept) => (error: { readonly message: string }) =>
+    Effect.as(
+      note(store.setTrouble(file.id, { reason: error.message, nextTry: Option.none() })),
+      ended(state, error)
+    )
+  const delivery = Effect.gen(function*() {
+    const done = yield* Deliver.deliver({ ...parts, emit: rising(parts.emit) }, file.id)
+    yield* store.delivered(file.id, done)
+    return { ...outcome, state: "delivered" as const, error: Option.none(), serverName: Option.some(done.serverName) }
+  }).pipe(
+    Effect.catchTags({
+      NotBuffered: (error) => Effect.succeed(ended("failed", error)),
+      Unconfirmed: left("unconfirmed"),
+      GaveUpWaiting: left("waiting"),
+      GivenUp: givenUp,
+      PieceDamaged: givenUp,
+      SourceError: givenUp,
+      SourceChanged: changed,
+      Unreachable: givenUp,
+      NoAnswer: givenUp
+    })
+  )
+  return Effect.andThen(store.claim(file.id), delivery).pipe(
+    Effect.scoped,
+    Effect.asSome,
+    Effect.catchTags({
+      AlreadyClaimed: (error) => Effect.succeedSome(ended("claimed", error)),
+      // it was delivered or removed by somebody else since it was listed
+      NotBuffered: () => Effect.succeedNone
+    }),
+    parts.pace.inTurn,
+    Effect.withSpan("Uploader.file", { attributes: { size: file.size } }),
+    Effect.annotateLogs({ file: file.path })
+  )
+}
+
+const hasFolders = (name: string) => name.includes("/")
+
+/**
+ * Sends files, several at once. What stops the upload to the endpoint that was asked for fails; where each file goes to its
+ * own, the files for the others go on before that.
+ */
+const send = <E>(
+  sending: Sending,
+  asked: Asked,
+  files: Stream.Stream<BufferedFile, E>,
+  emit: Emit,
+  onOutcome: (outcome: UploadEvent.Outcome) => Effect.Effect<void> = () => Effect.void
+): Effect.Effect<void, E | Delivery.StopError | ChunkStoreError> =>
+  Effect.gen(function*() {
+    const partsFor = yield* makeParts(sending, asked, emit)
+    let stop: Delivery.StopError | undefined
+    yield* files.pipe(
+      Stream.mapEffect((file) =>
+        Effect.gen(function*() {
+          const endpoint = endpointFor(asked, file)
+          if (endpoint === undefined) return
+          const parts = yield* partsFor(endpoint)
+          if (parts.stopped) return
+          const stops = (error: Delivery.StopError): Effect.Effect<void, Delivery.StopError> => {
+            if (asked.endpoint !== undefined) return Effect.fail(error)
+            const isFirst = !parts.stopped
+            parts.stopped = true
+            stop ??= error
+            return isFirst ? emit(UploadEvent.Warning({ message: `${endpoint}: ${error.message}` })) : Effect.void
+          }
+          yield* Effect.flatMap(
+            one(parts, file),
+            Option.match({
+              onNone: () => Effect.void,
+              onSome: (outcome) =>
+                Effect.gen(function*() {
+                  if (
+                    !parts.toldOfFolders && hasFolders(file.name) &&
+                    Option.exists(outcome.serverName, (name) => !hasFolders(name))
+                  ) {
+                    parts.toldOfFolders = true
+                    yield* emit(UploadEvent.Warning({
+                      message:
+                        `The server keeps no folders: ${file.name} is ${Option.getOrThrow(outcome.serverName)} ` +
+                        "there. It keeps them when it is started with --path-mode allow-paths"
+                    }))
+                  }
+                  yield* emit(UploadEvent.Finished(outcome))
+                  yield* onOutcome(outcome)
+                })
+            })
+          ).pipe(Effect.catchTags({ KeyRefused: stops, WrongEndpoint: stops, ApiKeyMissing: stops }))
+        }), { concurrency: inHand, unordered: true }),
+      Stream.runDrain
+    )
+    if (stop !== undefined) return yield* stop
+  })
+
+/** Sends these files, to their end. */
+export const all = <E>(sending: Sending, asked: Asked, files: Stream.Stream<BufferedFile, E>, emit: Emit) =>
+  send(sending, asked, files, emit)
+
+/** A program that died in the middle of a file leaves no sign: its files are looked for so often. */
+const lookAgain = Duration.seconds(30)
+
+/** Sends what is in the buffer, and what comes, without end. */
+export const watch = (sending: Sending, asked: Asked, emit: Emit) =>
+  Effect.gen(function*() {
+    const { store } = sending
+    const inWork = new Set<FileId>()
+    // not again before so many milliseconds since 1970
+    const resting = new Map<FileId, number>()
+    const isDue = (file: BufferedFile, now: number) =>
+      Option.isNone(file.failure) && !file.held && !inWork.has(file.id) && (resting.get(file.id) ?? 0) <= now
+    const files = Stream.merge(store.arrivals, Stream.drop(Stream.tick(lookAgain), 1)).pipe(
+      Stream.flatMap(() => store.list),
+      Stream.filterEffect((file) => Effect.map(Clock.currentTimeMillis, (now) => isDue(file, now))),
+      Stream.tap(({ id }) => Effect.sync(() => inWork.add(id)))
+    )
+    yield* send(sending, asked, files, emit, ({ file, state }) =>
+      Effect.map(Clock.currentTimeMillis, (now) => {
+        inWork.delete(file)
+        if (state === "unconfirmed") resting.set(file, Number.POSITIVE_INFINITY)
+        else if (state === "waiting") resting.set(file, now + Duration.toMillis(sending.options.retry.maxDelay))
+        else resting.delete(file)
+      }))
+  })
