@@ -28,6 +28,8 @@ export const endpoint = "http://server/upload"
 export const bytesOf = (length: number, seed = 1): Uint8Array =>
   Uint8Array.from({ length }, (_, at) => (at * 31 + seed * 17 + (at >> 8)) % 251)
 
+export const source = (name: string, bytes: Uint8Array): Source.Source => Source.stream(name, Stream.make(bytes))
+
 /** A chunk that was sent. */
 export interface Send {
   readonly _tag: "send"
@@ -170,8 +172,7 @@ export const client = (
       store,
       calls,
       sends: () => calls.filter((call) => call._tag === "send"),
-      add: (name, bytes) =>
-        Effect.map(uploader.add(Source.stream(name, Stream.make(bytes))), ({ file }) => file).pipe(Effect.orDie),
+      add: (name, bytes) => Effect.map(uploader.add(source(name, bytes)), ({ file }) => file).pipe(Effect.orDie),
       buffered: Effect.map(Stream.runCollect(store.list), Chunk.toReadonlyArray).pipe(Effect.orDie),
       upload: (asked) =>
         inTime(Effect.map(Stream.runCollect(uploader.upload({ endpoint, ...asked })), (all) => {

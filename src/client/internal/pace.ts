@@ -42,9 +42,9 @@ export const make = (options: PaceOptions) =>
     let permits = 1
     // a request that was sent before the last cut says nothing about what is sent since
     let cuts = 0
-    let inFlight = 0
-    // since when which bytes were acknowledged, and the best rate so far
-    let measured = { since: 0, bytes: 0, bodies: 0 }
+    // since when something is in flight, and what was acknowledged in which time, pauses left out
+    let inFlight = { requests: 0, since: 0 }
+    let measured = { millis: 0, bytes: 0, bodies: 0 }
     let best = 0
 
     const setPermits = (wanted: number) =>
@@ -56,14 +56,16 @@ export const make = (options: PaceOptions) =>
     const acknowledged = (bytes: number) =>
       Effect.gen(function*() {
         if (revision !== 2) return
-        measured = { ...measured, bytes: measured.bytes + bytes, bodies: measured.bodies + (bytes * 2 > body ? 1 : 0) }
+        measured.bytes += bytes
+        if (bytes * 2 > body) measured.bodies++
         if (measured.bodies < 2 * permits) return
         const now = yield* Clock.currentTimeMillis
-        const rate = measured.bytes / Math.max(1, now - measured.since)
+        const open = inFlight.requests > 0 ? now - inFlight.since : 0
+        const rate = measured.bytes / Math.max(1, measured.millis + open)
         if (rate > best * rise) body = Math.min(body * 2, largest)
         // a link may get slower: then less is a rise
         best = Math.max(rate, best * 0.9)
-        measured = { since: now, bytes: 0, bodies: 0 }
+        measured = { millis: -open, bytes: 0, bodies: 0 }
         yield* setPermits(permits + 1)
       })
 
@@ -116,11 +118,12 @@ export const make = (options: PaceOptions) =>
         bytes: (answer: A) => number
       ): Effect.Effect<A, E, R> =>
         requests.withPermits(1)(Effect.gen(function*() {
-          if (inFlight === 0) measured = { since: yield* Clock.currentTimeMillis, bytes: 0, bodies: 0 }
           const sentAt = cuts
-          inFlight++
+          if (inFlight.requests++ === 0) inFlight.since = yield* Clock.currentTimeMillis
           return yield* exchange.pipe(
-            Effect.ensuring(Effect.sync(() => inFlight--)),
+            Effect.ensuring(Effect.map(Clock.currentTimeMillis, (now) => {
+              if (--inFlight.requests === 0) measured.millis += now - inFlight.since
+            })),
             Effect.tap((answer) => acknowledged(bytes(answer))),
             Effect.tapError((error) =>
               error._tag === "NoAnswer" || (error._tag === "Refused" && (error as unknown as Refused).status === 408)

@@ -50,17 +50,24 @@ const endpointFor = ({ destined = false, endpoint }: Asked, { destination }: Buf
   return own === undefined && !destined ? endpoint : undefined
 }
 
+/** An endpoint of an upload. */
+interface Route extends Delivery.Parts {
+  /** Nothing more can be sent there. */
+  stopped: boolean
+  toldOfFolders: boolean
+}
+
 /** The parts for each endpoint of one upload, made when the first file goes there. */
 const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: Emit) =>
   Effect.gen(function*() {
     const one = yield* Effect.makeSemaphore(1)
-    const made = new Map<string, Delivery.Parts & { stopped: boolean; toldOfFolders: boolean }>()
+    const made = new Map<string, Route>()
     return (endpoint: string) =>
       one.withPermits(1)(Effect.gen(function*() {
         const before = made.get(endpoint)
         if (before !== undefined) return before
         const { chunkSize, freeEarly, largestBody, parallel, retry } = options
-        const parts = {
+        const parts: Route = {
           store,
           transport,
           emit,
@@ -92,7 +99,7 @@ const rising = (emit: Emit): Emit => {
 type Kept = Exclude<UploadEvent.OutcomeState, "delivered">
 
 /** Sends one file; everything that concerns it alone becomes its outcome. `None` when it is no longer in the buffer. */
-const one = (parts: Delivery.Parts, file: BufferedFile): Effect.Effect<
+const one = (parts: Route, file: BufferedFile): Effect.Effect<
   Option.Option<UploadEvent.Outcome>,
   Delivery.StopError | ChunkStoreError
 > => {
@@ -142,9 +149,8 @@ const one = (parts: Delivery.Parts, file: BufferedFile): Effect.Effect<
       NoAnswer: givenUp
     })
   )
-  return Effect.andThen(store.claim(file.id), delivery).pipe(
-    Effect.scoped,
-    Effect.asSome,
+  const claimed = Effect.scoped(Effect.andThen(store.claim(file.id), delivery))
+  return Effect.suspend(() => parts.stopped ? Effect.succeedNone : Effect.asSome(claimed)).pipe(
     Effect.catchTags({
       AlreadyClaimed: (error) => Effect.succeedSome(ended("claimed", error)),
       // it was delivered or removed by somebody else since it was listed
@@ -178,7 +184,6 @@ const send = <E>(
           const endpoint = endpointFor(asked, file)
           if (endpoint === undefined) return
           const parts = yield* partsFor(endpoint)
-          if (parts.stopped) return
           const stops = (error: Delivery.StopError): Effect.Effect<void, Delivery.StopError> => {
             if (asked.endpoint !== undefined) return Effect.fail(error)
             const isFirst = !parts.stopped
