@@ -9,8 +9,10 @@
 import * as Clock from "effect/Clock"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Equal from "effect/Equal"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
+import * as PubSub from "effect/PubSub"
 import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
@@ -265,43 +267,69 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   readonly clear: Effect.Effect<void, ChunkStoreError>
 }>() {}
 
-interface Held extends Omit<BufferedFile, "settledBytes"> {
-  readonly external?: { readonly version: string; readonly read: ReadSource }
+interface HeldPiece {
+  /** Gone once they were freed. */
+  readonly bytes: Uint8Array | undefined
+  readonly sha256: Sha256.Sha256
+  readonly start: number
+  readonly stop: number
+}
+
+interface Held extends Omit<BufferedFile, "settledBytes" | "held"> {
+  /** Of a file that is sent from where it lies. */
+  readonly external?: ReadSource
   readonly state: "adding" | "sealed"
-  readonly pieces: Array<Piece & { readonly start: number }>
+  readonly pieces: Array<HeldPiece>
   readonly settled: Ranges.Ranges
 }
 
-const toFile = ({ external: _external, pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
-  ...file,
-  settledBytes: Ranges.total(settled)
-})
-
 const readHeld = ({ id, pieces }: Held, from: number, to: number): Effect.Effect<Piece, PieceDamaged> => {
   const bytes = new Uint8Array(Math.max(0, to - from))
-  const damaged = (offset: number) =>
-    new PieceDamaged({
-      file: id,
-      offset,
-      message: `The bytes of file ${id} from ${offset} on are not those that were added`
-    })
+  const damaged = (offset: number, what: string) =>
+    new PieceDamaged({ file: id, offset, message: `The bytes of file ${id} from ${offset} on ${what}` })
   let filled = 0
   for (const piece of pieces) {
-    const part = piece.bytes.subarray(Math.max(0, from - piece.start), Math.max(0, to - piece.start))
-    if (part.byteLength === 0) continue
-    if (Sha256.of(piece.bytes) !== piece.sha256) return damaged(piece.start)
+    if (piece.stop <= from || piece.start >= to || from >= to) continue
+    if (piece.bytes === undefined) {
+      return damaged(Math.max(from, piece.start), "were freed after the server had acknowledged them")
+    }
+    if (Sha256.of(piece.bytes) !== piece.sha256) return damaged(piece.start, "are not those that were added")
+    const part = piece.bytes.subarray(Math.max(0, from - piece.start), to - piece.start)
     bytes.set(part, filled)
     filled += part.byteLength
   }
-  return filled < bytes.byteLength ? damaged(from + filled) : Effect.succeed({ bytes, sha256: Sha256.of(bytes) })
+  return filled < bytes.byteLength
+    ? damaged(from + filled, "are missing")
+    : Effect.succeed({ bytes, sha256: Sha256.of(bytes) })
 }
 
+/** The pieces without the bytes of those that lie wholly in one of the ranges. */
+const free = (pieces: ReadonlyArray<HeldPiece>, settled: Ranges.Ranges): Array<HeldPiece> =>
+  pieces.map((piece) =>
+    settled.some(([from, to]) => from <= piece.start && piece.stop <= to) ? { ...piece, bytes: undefined } : piece
+  )
+
+/** A signal at once, and one for whatever is published from now on: what comes while the listener is busy is one signal. */
+const signalsOf = (signals: PubSub.PubSub<void>): Stream.Stream<void> =>
+  Stream.unwrapScoped(
+    Effect.map(PubSub.subscribe(signals), (published) =>
+      Stream.concat(Stream.succeed(undefined), Stream.fromQueue(published, { maxChunkSize: 1 })))
+  )
+
 /** Each method looks and changes in one go, without a yield between. */
-const makeMemory = Effect.sync(() => {
+const makeMemory = Effect.gen(function*() {
+  const signals = yield* PubSub.sliding<void>(1)
+  const signal = PubSub.publish(signals, undefined)
   let lastId = 0
   const files = new Map<FileId, Held>()
   const claimed = new Set<FileId>()
-  const receipts: Array<DeliveryReceipt> = []
+  const receipts: Array<DeliveryReceipt & Pick<NewFile, "source" | "version">> = []
+
+  const toFile = ({ external: _external, pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
+    ...file,
+    settledBytes: Ranges.total(settled),
+    held: claimed.has(file.id)
+  })
 
   const whenSealed = <A, E>(file: FileId, use: (held: Held) => Effect.Effect<A, E>) =>
     Effect.suspend((): Effect.Effect<A, E | NotBuffered> => {
@@ -330,16 +358,44 @@ const makeMemory = Effect.sync(() => {
     claimed.delete(id)
   }
 
+  const letGo = (file: FileId) => {
+    claimed.delete(file)
+    const held = files.get(file)
+    if (held !== undefined) {
+      files.set(file, {
+        ...held,
+        trouble: Option.map(held.trouble, ({ reason }) => ({ reason, nextTry: Option.none() }))
+      })
+    }
+  }
+
   const inState = (state: Held["state"]) => [...files.values()].filter((held) => held.state === state)
+
+  const unsent = {
+    firstIndex: 0,
+    settled: Ranges.empty,
+    delivery: Option.none(),
+    failure: Option.none(),
+    trouble: Option.none(),
+    freed: false
+  }
 
   return ChunkStore.of({
     begin: (file) =>
       Effect.acquireRelease(
         Effect.map(Clock.currentTimeMillis, (addedAt) => {
           const id = FileId.make(++lastId)
-          const nothing = { size: 0, sha256: Sha256.empty, chunks: 0, firstIndex: 0, pieces: [], settled: Ranges.empty }
-          const unsent = { delivery: Option.none(), failure: Option.none() }
-          files.set(id, { ...file, ...nothing, ...unsent, id, addedAt, state: "adding" })
+          files.set(id, {
+            ...unsent,
+            ...file,
+            id,
+            addedAt,
+            size: 0,
+            sha256: Sha256.empty,
+            chunks: 0,
+            pieces: [],
+            state: "adding"
+          })
           return id
         }),
         (id) => Effect.sync(() => inState("adding").filter((held) => held.id === id).forEach(remove))
@@ -350,33 +406,42 @@ const makeMemory = Effect.sync(() => {
         if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || size % chunkSize !== 0) {
           return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, where ${chunkSize} were due`)
         }
-        pieces.push({ bytes: bytes.slice(), sha256: Sha256.of(bytes), start: size })
+        pieces.push({ bytes: bytes.slice(), sha256: Sha256.of(bytes), start: size, stop: size + bytes.byteLength })
         files.set(file, { ...held, size: size + bytes.byteLength, chunks: pieces.length })
         return Effect.void
       }),
     adopt: (file, read) =>
       Effect.map(Clock.currentTimeMillis, (addedAt) => {
-        const { version, ...known } = file
         const before = inState("sealed").filter(({ external, source }) =>
           external !== undefined && source === file.source
         )
-        const same = before.find(({ chunkSize, external }) =>
-          external?.version === version && chunkSize === file.chunkSize
+        const same = before.find(({ chunkSize, version }) =>
+          Equal.equals(version, file.version) && chunkSize === file.chunkSize
         )
         before.filter((held) => held !== same).forEach(remove)
         const id = same?.id ?? FileId.make(++lastId)
-        const unsent = { delivery: Option.none(), failure: Option.none(), settled: Ranges.empty, pieces: [] }
-        const fresh = { ...unsent, ...known, id, addedAt, firstIndex: 0, chunks: Math.ceil(file.size / file.chunkSize) }
-        files.set(id, { ...(same ?? { ...fresh, state: "sealed" }), external: { version, read } })
+        const chunks = Math.ceil(file.size / file.chunkSize)
+        files.set(id, {
+          ...(same ?? { ...unsent, ...file, id, addedAt, chunks, pieces: [], state: "sealed" }),
+          external: read
+        })
         return id
       }),
     adopted: (source) =>
-      Effect.sync(() => {
-        const held = inState("sealed").find((held) => held.external !== undefined && held.source === source)
-        return held?.external === undefined
-          ? Option.none()
-          : Option.some({ ...toFile(held), version: held.external.version })
-      }),
+      Effect.sync(() =>
+        Option.map(
+          Option.fromNullable(
+            inState("sealed").find((held) => held.external !== undefined && held.source === source)
+          ),
+          toFile
+        )
+      ),
+    knows: (source, version) =>
+      Effect.sync(() =>
+        [...inState("sealed"), ...receipts].some((known) =>
+          known.source === source && Equal.equals(known.version, Option.some(version))
+        )
+      ),
     seal: (file, whole) =>
       whenAdding(file, (held) => {
         if (held.size !== whole.size) {
@@ -388,7 +453,7 @@ const makeMemory = Effect.sync(() => {
         replaced.forEach(remove)
         files.set(file, { ...held, state: "sealed", sha256: whole.sha256 })
         return Effect.succeed(Option.map(Option.fromNullable(replaced.at(-1)), toFile))
-      }),
+      }).pipe(Effect.ensuring(signal)),
     list: Stream.suspend(() =>
       Stream.fromIterable(inState("sealed").filter(({ external }) => external === undefined).map(toFile))
     ),
@@ -399,9 +464,14 @@ const makeMemory = Effect.sync(() => {
         (held): Effect.Effect<Piece, PieceDamaged | SourceError | SourceChanged> =>
           held.external === undefined
             ? readHeld(held, from, to)
-            : Effect.map(held.external.read(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
+            : Effect.map(held.external(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
       ),
-    settle: (file, from, to) => change(file, ({ settled }) => ({ settled: Ranges.add(settled, [from, to]) })),
+    settle: (file, from, to, options) =>
+      change(file, (held) => {
+        const settled = Ranges.add(held.settled, [from, to])
+        const pieces = options?.free === true ? free(held.pieces, settled) : held.pieces
+        return { settled, pieces, trouble: Option.none(), freed: pieces.some(({ bytes }) => bytes === undefined) }
+      }),
     settled: (file) => whenSealed(file, ({ settled }) => Effect.succeed(settled)),
     claim: (file) =>
       Effect.acquireRelease(
@@ -412,12 +482,13 @@ const makeMemory = Effect.sync(() => {
           claimed.add(file)
           return Effect.void
         }),
-        () => Effect.sync(() => claimed.delete(file))
+        () => Effect.zipRight(Effect.sync(() => letGo(file)), signal)
       ),
     startDelivery: (file, to) =>
       change(file, () => ({
         delivery: Option.some({ ...to, revision: Option.none(), serverName: Option.none(), sending: Option.none() }),
         failure: Option.none(),
+        trouble: Option.none(),
         settled: Ranges.empty
       })),
     remember: (file, known) =>
@@ -425,20 +496,25 @@ const makeMemory = Effect.sync(() => {
         Option.isNone(delivery)
           ? Effect.dieMessage("remember before startDelivery")
           : change(file, () => ({ delivery: Option.some({ ...delivery.value, ...known }) }))),
-    setFailure: (file, failure) => change(file, () => ({ failure })),
+    setFailure: (file, failure) =>
+      Effect.ensuring(change(file, () => ({ failure })), Option.isNone(failure) ? signal : Effect.void),
+    setTrouble: (file, trouble) => change(file, () => ({ trouble: Option.some(trouble) })),
     delivered: (file, as) =>
       whenSealed(file, (held) =>
         Effect.flatMap(Clock.currentTimeMillis, (deliveredAt) => {
           const delivery = Option.getOrUndefined(held.delivery)
           const revision = Option.getOrUndefined(delivery?.revision ?? Option.none())
           if (delivery === undefined || revision === undefined) return Effect.dieMessage("delivered before it was sent")
-          const { path, sha256, size } = held
+          const { path, sha256, size, source, version } = held
           const { endpoint, name, uploadId } = delivery
-          receipts.push({ path, name, size, sha256, endpoint, uploadId, revision, deliveredAt, ...as })
+          receipts.push({ path, name, size, sha256, endpoint, uploadId, revision, deliveredAt, source, version, ...as })
           remove(held)
           return Effect.void
         })),
-    receipts: Stream.suspend(() => Stream.fromIterable([...receipts])),
+    receipts: Stream.suspend(() =>
+      Stream.fromIterable(receipts.map(({ source: _source, version: _version, ...receipt }) => receipt))
+    ),
+    arrivals: signalsOf(signals),
     drop: (file) => Effect.sync(() => inState("sealed").filter(({ id }) => id === file).forEach(remove)),
     clear: Effect.sync(() => inState("sealed").forEach(remove))
   })

@@ -14,13 +14,15 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as ChunkStore from "./ChunkStore.ts"
+import * as Arrivals from "./internal/sqliteArrivals.ts"
 import type { Database } from "./internal/sqliteDatabase.ts"
 import * as SqliteDatabase from "./internal/sqliteDatabase.ts"
 import * as Owners from "./internal/sqliteOwners.ts"
 import * as Place from "./internal/sqlitePlace.ts"
-import { readRange } from "./internal/sqliteRead.ts"
+import * as Read from "./internal/sqliteRead.ts"
 import * as Rows from "./internal/sqliteRows.ts"
 import * as SqliteSchema from "./internal/sqliteSchema.ts"
+import * as Settle from "./internal/sqliteSettle.ts"
 import * as Space from "./internal/sqliteSpace.ts"
 import type { ReadSource } from "./Source.ts"
 
@@ -29,12 +31,19 @@ const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 /** Where the Python client keeps the buffer of this name, and so do we: `~/.indexcp/<dbName>.db`. */
 export const defaultFile = (dbName: string): string => Path.join(ownFolder(), `${dbName}.db`)
 
-const pageRows = 100
+const pageRows = 200
 
-const make = Effect.fnUntraced(function*(database: Database) {
+const sizeText = (bytes: number): string => {
+  const [unit, name] = bytes < 1024 ** 3 ? [1024 ** 2, "MiB"] : [1024 ** 3, "GiB"]
+  return `${(bytes / unit).toFixed(1)} ${name} (${bytes} bytes)`
+}
+
+const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity) {
   const { read, sql, write } = database
   const owners = yield* Owners.make(database)
+  const { arrivals, signal } = yield* Arrivals.make(database, owners)
   const space = Space.make(database)
+  const stored = Read.make(database)
   const columns = sql.literal(Rows.columns)
 
   yield* owners.sweep
@@ -52,11 +61,21 @@ const make = Effect.fnUntraced(function*(database: Database) {
   /** The row of a sealed file, from within a `read` or `write`. */
   const sealed = Effect.fnUntraced(function*(file: ChunkStore.FileId) {
     const [row] = yield* Effect.flatMap(
-      sql`SELECT ${columns} FROM files WHERE id = ${file} AND state = 'sealed'`,
+      sql`SELECT ${columns} FROM files WHERE id = ${file} AND state = 'sealed'`.values,
       Rows.decodeFiles
     )
     return row ?? (yield* notBuffered(file))
   })
+
+  const { settle, settled } = Settle.make(database, space, sealed)
+
+  /** Rows as files, from within a `read` or `write`. */
+  const toFiles = (rows: ReadonlyArray<Rows.FileRow>) =>
+    Effect.map(
+      // Mostly nobody has any of them in hand: then there is nothing to ask.
+      rows.some(({ owner }) => owner !== null) ? owners.living : Effect.succeed(new Set<number>()),
+      (living) => rows.map(Rows.toFile(living))
+    )
 
   const update = (file: ChunkStore.FileId, changes: Record<string, string | number | null>) =>
     sql`UPDATE files SET ${sql.update(changes)} WHERE id = ${file}`
@@ -75,12 +94,23 @@ const make = Effect.fnUntraced(function*(database: Database) {
     const [row] = yield* write(Effect.zipRight(
       owners.beat(me),
       Effect.flatMap(
-        sql`INSERT INTO files (state, owner, hold, path, source, name, chunk_size, added_at) VALUES
-          ('adding', ${me}, ${hold}, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${now}) RETURNING id`,
+        sql`INSERT INTO files (state, owner, hold, path, source, name, chunk_size, destination, version, added_at) VALUES
+          ('adding', ${me}, ${hold}, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize},
+          ${Option.getOrNull(file.destination)}, ${Option.getOrNull(file.version)}, ${now}) RETURNING id`,
         Rows.decodeIds
       )
     ))
     return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
+  })
+
+  const ensureRoom = Effect.fnUntraced(function*(more: number) {
+    const used = yield* space.used
+    if (used + more <= maxBytes) return
+    return yield* new ChunkStore.BufferFull({
+      message:
+        `The buffer ${database.file} may use ${sizeText(maxBytes)} and uses ${sizeText(used)}: there is no room ` +
+        `for ${sizeText(more)} more. Upload or remove files, or raise the limit`
+    })
   })
 
   const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array) {
@@ -97,6 +127,7 @@ const make = Effect.fnUntraced(function*(database: Database) {
       if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || start % chunkSize !== 0) {
         return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, where ${chunkSize} were due`)
       }
+      if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
       yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
         VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
       yield* sql`UPDATE files SET size = size + ${bytes.byteLength}, chunks = chunks + 1 WHERE id = ${file}`
@@ -106,15 +137,15 @@ const make = Effect.fnUntraced(function*(database: Database) {
 
   const replace = Effect.fnUntraced(function*(file: ChunkStore.FileId, source: string) {
     const same = yield* Effect.flatMap(
-      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND version IS NULL
-        AND id <> ${file} ORDER BY id DESC`,
+      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND external = 0
+        AND id <> ${file} ORDER BY id DESC`.values,
       Rows.decodeFiles
     )
     const free = yield* Effect.filter(same, ({ owner }) => Effect.negate(owners.isHeld(owner)))
     yield* Effect.forEach(free, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
       discard: true
     })
-    return Option.map(Option.fromNullable(free[0]), Rows.toFile)
+    return Option.map(Option.fromNullable(free[0]), Rows.toFile(new Set()))
   })
 
   const seal = Effect.fn("ChunkStore.seal")(function*(
@@ -132,7 +163,7 @@ const make = Effect.fnUntraced(function*(database: Database) {
       }
       yield* update(file, { state: "sealed", owner: null, hold: null, sha256: whole.sha256 })
       return yield* replace(file, (yield* sealed(file)).source)
-    })).pipe(Effect.catchTag("NotBuffered", Effect.die))
+    })).pipe(Effect.catchTag("NotBuffered", Effect.die), Effect.ensuring(signal))
     // The file is safe: whatever hinders the clearing away of the old one is left to the next start.
     if (Option.isSome(replaced)) yield* Effect.ignoreLogged(space.reclaim)
     return replaced
@@ -143,24 +174,29 @@ const make = Effect.fnUntraced(function*(database: Database) {
 
   const externals = (source: string) =>
     Effect.flatMap(
-      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND version IS NOT NULL`,
+      sql`SELECT ${columns} FROM files WHERE source = ${source} AND state = 'sealed' AND external = 1`.values,
       Rows.decodeFiles
     )
 
   const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, reader: ReadSource) {
     const now = yield* Clock.currentTimeMillis
+    const version = Option.getOrNull(file.version)
     const id = yield* write(Effect.gen(function*() {
       const before = yield* externals(file.source)
-      const same = before.find((row) => row.version === file.version && row.chunk_size === file.chunkSize)
+      const same = before.find((row) => row.version === version && row.chunk_size === file.chunkSize)
       const stale = before.filter((row) => row !== same)
       yield* Effect.forEach(stale, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
         discard: true
       })
+      stale.forEach(({ id }) => readers.delete(id))
       if (same !== undefined) return same.id
       const [row] = yield* Effect.flatMap(
-        sql`INSERT INTO files (state, path, source, name, chunk_size, size, sha256, chunks, added_at, version) VALUES
-          ('sealed', ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${file.sha256},
-          ${Math.ceil(file.size / file.chunkSize)}, ${now}, ${file.version}) RETURNING id`,
+        sql`INSERT INTO files
+          (state, external, path, source, name, chunk_size, size, sha256, chunks, destination, version, added_at) VALUES
+          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${file.sha256},
+          ${Math.ceil(file.size / file.chunkSize)}, ${
+          Option.getOrNull(file.destination)
+        }, ${version}, ${now}) RETURNING id`,
         Rows.decodeIds
       )
       return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
@@ -170,51 +206,71 @@ const make = Effect.fnUntraced(function*(database: Database) {
   })
 
   const adopted = (source: string) =>
-    Effect.map(read(externals(source)), ([row]) =>
-      row === undefined || row.version === null
-        ? Option.none()
-        : Option.some({ ...Rows.toFile(row), version: row.version }))
+    Effect.map(read(Effect.flatMap(externals(source), toFiles)), ([file]) => Option.fromNullable(file))
+
+  const knows = (source: string, version: string) =>
+    Effect.map(
+      read(sql`SELECT 1 FROM files WHERE source = ${source} AND version = ${version} AND state = 'sealed'
+        UNION ALL SELECT 1 FROM receipts WHERE source = ${source} AND version = ${version} LIMIT 1`),
+      (known) => known.length > 0
+    )
 
   const readBytes = (file: ChunkStore.FileId, from: number, to: number) => {
     const reader = readers.get(file)
     return reader === undefined
-      ? readRange(database, read(sealed(file)), file, from, to)
+      ? stored.range(read(sealed(file)), file, from, to)
       : Effect.zipRight(
         read(sealed(file)),
         Effect.map(reader(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
       )
   }
 
+  const get = (file: ChunkStore.FileId) =>
+    Effect.map(
+      read(Effect.flatMap(sealed(file), (row) => toFiles([row]))),
+      ([found]) => found!
+    )
+
   /** Rows in pages of the order of their ids, as a stream. */
-  const pages = <Row extends { readonly id: number }, A>(
-    page: (after: number) => Effect.Effect<ReadonlyArray<Row>, ChunkStore.ChunkStoreError>,
-    toValue: (row: Row) => A
+  const pages = <Row extends { readonly id: number }, A, E1, E2>(
+    page: (after: number) => Effect.Effect<ReadonlyArray<Row>, E1>,
+    toValues: (rows: ReadonlyArray<Row>) => Effect.Effect<ReadonlyArray<A>, E2>
   ) =>
-    Stream.paginateChunkEffect(-1, (after) =>
-      Effect.map(page(after), (rows) =>
-        [
-          Chunk.unsafeFromArray(rows.map(toValue)),
-          Option.map(Option.liftPredicate(rows, ({ length }) => length === pageRows), () => rows.at(-1)!.id)
-        ] as const))
+    Stream.paginateChunkEffect(
+      -1,
+      (after) =>
+        read(Effect.flatMap(page(after), (rows) =>
+          Effect.map(toValues(rows), (values) =>
+            [
+              Chunk.unsafeFromArray(values),
+              Option.map(Option.liftPredicate(rows, ({ length }) => length === pageRows), () => rows.at(-1)!.id)
+            ] as const)))
+    )
 
   const list = pages(
     (after) =>
-      read(Effect.flatMap(
-        sql`SELECT ${columns} FROM files WHERE state = 'sealed' AND version IS NULL AND id > ${after}
-          ORDER BY id LIMIT ${pageRows}`,
+      Effect.flatMap(
+        sql`SELECT ${columns} FROM files WHERE state = 'sealed' AND external = 0 AND id > ${after}
+          ORDER BY id LIMIT ${pageRows}`.values,
         Rows.decodeFiles
-      )),
-    Rows.toFile
+      ),
+    toFiles
   )
 
   const receipts = pages(
     (after) =>
-      read(Effect.flatMap(
+      Effect.flatMap(
         sql`SELECT * FROM receipts WHERE id > ${after} ORDER BY id LIMIT ${pageRows}`,
         Rows.decodeReceipts
-      )),
-    Rows.toReceipt
+      ),
+    (rows) => Effect.succeed(rows.map(Rows.toReceipt))
   )
+
+  const forget = (file?: ChunkStore.FileId) =>
+    Effect.zipRight(
+      stored.forget(file),
+      Effect.sync(() => void (file === undefined ? readers.clear() : readers.delete(file)))
+    )
 
   const delivered = (
     file: ChunkStore.FileId,
@@ -226,44 +282,26 @@ const make = Effect.fnUntraced(function*(database: Database) {
         if (endpoint === null || revision === null) return yield* Effect.dieMessage("delivered before it was sent")
         const now = yield* Clock.currentTimeMillis
         yield* sql`INSERT INTO receipts
-          (path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
-          SELECT path, coalesce(sent_name, name), ${serverName}, size, sha256, endpoint, upload_id, revision, ${
+          (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
+          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, sha256, endpoint, upload_id, revision, ${
           resent ? 1 : 0
         }, ${now}
           FROM files WHERE id = ${file}`
         yield* update(file, { state: "dropping", owner: null, hold: null })
       })),
-      space.reclaim
+      Effect.zipRight(forget(file), space.reclaim)
     )
-
-  const settle = Effect.fnUntraced(function*(file: ChunkStore.FileId, from: number, to: number) {
-    yield* write(Effect.gen(function*() {
-      yield* sealed(file)
-      if (from >= to) return
-      const touching = yield* Effect.flatMap(
-        sql`DELETE FROM settled WHERE file = ${file} AND start <= ${to} AND stop >= ${from} RETURNING start, stop`,
-        Rows.decodeRanges
-      )
-      const start = Math.min(from, ...touching.map((range) => range.start))
-      const stop = Math.max(to, ...touching.map((range) => range.stop))
-      const before = touching.reduce((sum, range) => sum + range.stop - range.start, 0)
-      yield* sql`INSERT INTO settled (file, start, stop) VALUES (${file}, ${start}, ${stop})`
-      yield* sql`UPDATE files SET settled_bytes = settled_bytes + ${stop - start - before} WHERE id = ${file}`
-    }))
-  })
-
-  const settled = (file: ChunkStore.FileId) =>
-    read(Effect.zipRight(
-      sealed(file),
-      Effect.flatMap(sql`SELECT start, stop FROM settled WHERE file = ${file} ORDER BY start`, Rows.decodeRanges)
-    )).pipe(Effect.map((rows) => rows.map(({ start, stop }) => [start, stop] as const)))
 
   const claim = Effect.fn("ChunkStore.claim")(function*(file: ChunkStore.FileId) {
     const me = yield* owners.me
     const hold = yield* owners.hold
     yield* Effect.addFinalizer(() =>
-      Effect.ignoreLogged(
-        write(sql`UPDATE files SET owner = NULL, hold = NULL WHERE id = ${file} AND owner = ${me} AND hold = ${hold}`)
+      write(
+        sql`UPDATE files SET owner = NULL, hold = NULL, next_try = NULL
+          WHERE id = ${file} AND owner = ${me} AND hold = ${hold} RETURNING id`
+      ).pipe(
+        Effect.tap((ended) => ended.length > 0 ? signal : Effect.void),
+        Effect.ignoreLogged
       )
     )
     yield* write(Effect.gen(function*() {
@@ -273,8 +311,10 @@ const make = Effect.fnUntraced(function*(database: Database) {
         const who = owner === me ? "This program" : "Another program"
         return yield* new ChunkStore.AlreadyClaimed({ file, message: `${who} is sending ${path} already` })
       }
-      yield* update(file, { owner: me, hold })
+      // Whoever died in possession of it waits for nothing any more.
+      yield* update(file, { owner: me, hold, ...owner !== null && { next_try: null } })
     }))
+    yield* Effect.acquireRelease(stored.keepFor(file), () => stored.forget(file))
   })
 
   const startDelivery = (
@@ -292,6 +332,8 @@ const make = Effect.fnUntraced(function*(database: Database) {
         server_name: null,
         sending: null,
         failure: null,
+        trouble: null,
+        next_try: null,
         settled_bytes: 0
       })
     }))
@@ -311,10 +353,10 @@ const make = Effect.fnUntraced(function*(database: Database) {
       if (Object.keys(changes).length > 0) yield* update(file, changes)
     }))
 
-  const dropSealed = (which: Statement.Fragment) =>
+  const dropSealed = (which: Statement.Fragment, file?: ChunkStore.FileId) =>
     Effect.zipRight(
       write(sql`UPDATE files SET state = 'dropping', owner = NULL, hold = NULL WHERE state = 'sealed' AND ${which}`),
-      space.reclaim
+      Effect.zipRight(forget(file), space.reclaim)
     )
 
   return ChunkStore.ChunkStore.of({
@@ -322,9 +364,10 @@ const make = Effect.fnUntraced(function*(database: Database) {
     append,
     seal,
     list,
-    get: (file) => Effect.map(read(sealed(file)), Rows.toFile),
+    get,
     adopt,
     adopted,
+    knows,
     read: readBytes,
     settle,
     settled,
@@ -332,10 +375,21 @@ const make = Effect.fnUntraced(function*(database: Database) {
     startDelivery,
     remember,
     setFailure: (file, reason) =>
-      write(Effect.zipRight(sealed(file), update(file, { failure: Option.getOrNull(reason) }))),
+      Effect.ensuring(
+        write(Effect.zipRight(sealed(file), update(file, { failure: Option.getOrNull(reason) }))),
+        Option.isNone(reason) ? signal : Effect.void
+      ),
+    setTrouble: (file, { nextTry, reason }) =>
+      write(
+        Effect.zipRight(
+          sealed(file),
+          update(file, { trouble: reason, next_try: Option.getOrNull(Option.map(nextTry, Math.ceil)) })
+        )
+      ),
     delivered,
     receipts,
-    drop: (file) => dropSealed(sql`id = ${file}`),
+    arrivals,
+    drop: (file) => dropSealed(sql`id = ${file}`, file),
     clear: dropSealed(sql`1`)
   })
 })
@@ -348,7 +402,14 @@ const make = Effect.fnUntraced(function*(database: Database) {
  * program.pipe(Effect.provide(ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile("indexcp") })))
  */
 export const layer = (
-  options: { readonly file: string }
+  options: {
+    readonly file: string
+    /**
+     * How many bytes the buffer may have in use: no limit unless it is given. A piece that would go beyond it is refused with
+     * `BufferFull`. SQLite's log of some 16 MiB comes on top.
+     */
+    readonly maxBytes?: number
+  }
 ): Layer.Layer<ChunkStore.ChunkStore, ChunkStore.ChunkStoreError> =>
   Layer.scoped(
     ChunkStore.ChunkStore,
@@ -357,6 +418,6 @@ export const layer = (
       yield* Place.inspect(options.file)
       const database = yield* SqliteDatabase.open(options.file)
       yield* SqliteSchema.setUp(database)
-      return yield* make(database)
+      return yield* make(database, options.maxBytes)
     })
   )

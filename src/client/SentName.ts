@@ -39,3 +39,18 @@ export const sentName = (path: string, platform: Platform = here): string => {
   const base = kept.at(-1)
   return base === undefined || base === ".." ? path : base
 }
+
+/**
+ * What the names of the files in a folder begin with, when servers are told their paths from the named folder on: its
+ * base name, resolved for `..`; nothing for the current folder and for the root.
+ *
+ * @example
+ * folderName("../photos", "/data/photos") // "photos"
+ * folderName(".", "/data/photos") // ""
+ */
+export const folderName = (path: string, absolute: string, platform: Platform = here): string => {
+  const separator = platform === "windows" || windowsRoot.test(absolute) ? /[\\/]/ : "/"
+  if (path.split(separator).every((part) => part === "." || part === "") && path.startsWith(".")) return ""
+  return absolute.replace(drive, (start) => separator === "/" ? start : "").split(separator)
+    .findLast((part) => part !== "") ?? ""
+}

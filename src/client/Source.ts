@@ -6,12 +6,16 @@
 import type * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
+import * as Clock from "effect/Clock"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
-import { sentName } from "./SentName.ts"
+import * as Walk from "./internal/walk.ts"
+import { folderName, sentName } from "./SentName.ts"
 
 /** A source cannot be read. */
 export class SourceError extends Schema.TaggedError<SourceError>("indexedcp/SourceError")("SourceError", {
@@ -99,22 +103,163 @@ const external = (
     }
   }).pipe(Effect.mapError((error) => explain(path)(error)))
 
+/** What cannot be sent, by what it is. */
+const special: Readonly<Record<Exclude<FileSystem.File.Type, "File">, string>> = {
+  Directory: "is a folder, not a file",
+  SymbolicLink: "is a link to a folder, which is not followed",
+  FIFO: "is a pipe, not a file; its bytes can be read from standard input",
+  Socket: "is a socket, not a file",
+  CharacterDevice: "is a device, not a file",
+  BlockDevice: "is a device, not a file",
+  Unknown: "is not a file"
+}
+
+const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, name, path }: Walk.Place): Source => ({
+  path,
+  source: absolute,
+  name,
+  external: external(fileSystem, path, absolute),
+  bytes: (chunkSize) =>
+    Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
+})
+
+export interface NameOptions {
+  /** What servers are told instead of the name that follows from the path. */
+  readonly name?: string
+}
+
 /** A file on the disk. It is opened when its bytes are asked for; that it can be found and is a file is checked now. */
-export const file = (path: string): Effect.Effect<Source, SourceError, FileSystem.FileSystem | Path.Path> =>
+export const file = (
+  path: string,
+  options: NameOptions = {}
+): Effect.Effect<Source, SourceError, FileSystem.FileSystem | Path.Path> =>
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const absolute = (yield* Path.Path).resolve(path)
     const { type } = yield* Effect.mapError(fileSystem.stat(absolute), explain(path))
-    if (type === "Directory") return yield* new SourceError({ path, message: `${path} is a folder, not a file` })
-    return {
-      path,
-      source: absolute,
-      name: sentName(path),
-      external: external(fileSystem, path, absolute),
-      bytes: (chunkSize) =>
-        Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
-    }
+    if (type !== "File") return yield* new SourceError({ path, message: `${path} ${special[type]}` })
+    return onDisk(fileSystem, { path, absolute, name: options.name ?? sentName(path) })
   })
+
+const explainPassed = ({ path, reason }: Walk.Passed): SourceError =>
+  typeof reason === "string"
+    ? new SourceError({ path, message: `${path} ${special[reason]}` })
+    : explain(path)(reason)
+
+/**
+ * The files of a folder and of those in it, sorted by name. Servers are told their paths from the named folder on:
+ * `photos/2020/a.jpg` for `photos`, `../photos` and `/data/photos`; for `.` what is below it. An entry that cannot be
+ * read, and all that is no file (links to folders too), comes as a `Left`, and the others go on. Lazy: a file is looked at
+ * when it is asked for, and only the names of the folders on the way down are held.
+ */
+export const folder = (
+  path: string,
+  options: NameOptions = {}
+): Stream.Stream<Either.Either<Source, SourceError>, SourceError, FileSystem.FileSystem | Path.Path> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const fileSystem = yield* FileSystem.FileSystem
+    const paths = yield* Path.Path
+    const absolute = paths.resolve(path)
+    const name = options.name ?? folderName(path, absolute)
+    const walker = yield* Effect.mapError(
+      Walk.make(fileSystem, paths, { path, absolute, name }),
+      explain(path)
+    )
+    return Stream.repeatEffectOption(walker.next).pipe(
+      Stream.map(Either.mapBoth({ onLeft: explainPassed, onRight: (found) => onDisk(fileSystem, found) }))
+    )
+  }))
+
+export interface ArrivingOptions {
+  /** How long a file must have stayed as it is. Default 2 seconds. */
+  readonly settle?: Duration.DurationInput
+}
+
+/** How long a file that appears must have stayed as it is. */
+export const defaultSettle: Duration.DurationInput = "2 seconds"
+
+/** What downloaders and editors call a file that they have not finished, or a copy that nobody asked for. */
+const unfinished = /^\.|(~|\.(part|partial|tmp|crdownload))$/i
+
+/** Between two looks at the tree: of a large one fewer, so that looking takes a small part of the time. Milliseconds. */
+const pauseAfter = (files: number): number => Math.max(1000, files / 5)
+
+/**
+ * The files of a folder, and of those in it, as they appear: each once it has had the same size, time of modification and
+ * file id for `settle`, and again when it has become another one and that has settled. It never ends. Names, and folders,
+ * that begin with `.` or end in `~`, `.part`, `.partial`, `.tmp` or `.crdownload` are left out. Servers are told the paths
+ * below the folder.
+ *
+ * It looks each second, of a tree with many files less often, and needs no help of the file system: it works on network
+ * drives too. What cannot be read is tried at the next look. Fails only if the folder cannot be read at the start.
+ */
+export const arriving = (
+  path: string,
+  options: ArrivingOptions = {}
+): Stream.Stream<Source, SourceError, FileSystem.FileSystem | Path.Path> =>
+  Stream.unwrap(Effect.gen(function*() {
+    const fileSystem = yield* FileSystem.FileSystem
+    const paths = yield* Path.Path
+    const absolute = paths.resolve(path)
+    const settle = Duration.toMillis(options.settle ?? defaultSettle)
+    const look = Walk.make(fileSystem, paths, { path, absolute, name: "" }, (name) => !unfinished.test(name))
+
+    /** By name: the version, and since when it is that; `undefined` once it was emitted. */
+    type Seen = Map<string, readonly [version: string, since: number | undefined]>
+    let before: Seen = new Map()
+    let now: Seen = new Map()
+    let walker: Walk.Walker = yield* Effect.mapError(look, explain(path))
+
+    /** A look in which something could not be read says nothing of what it has not seen. */
+    let isWhole = true
+    const isGone = ({ reason }: Walk.Passed) =>
+      typeof reason === "string" || reason._tag === "SystemError" && reason.reason === "NotFound"
+
+    const lookAgain: Effect.Effect<void> = Effect.gen(function*() {
+      before = isWhole ? now : new Map([...before, ...now])
+      now = new Map()
+      isWhole = true
+      while (true) {
+        yield* Effect.sleep(pauseAfter(before.size))
+        const again = yield* Effect.option(look)
+        if (Option.isSome(again)) {
+          walker = again.value
+          return
+        }
+        isWhole = false
+      }
+    })
+
+    /** The source, if it has settled and was not emitted as it is. */
+    const settled = (found: Walk.Found) =>
+      Effect.gen(function*() {
+        const time = yield* Clock.currentTimeMillis
+        const version = versionOf(found.info)
+        const seen = before.get(found.name)
+        const since = seen === undefined || seen[0] !== version ? time : seen[1]
+        now.set(found.name, [version, since])
+        if (since === undefined || time - since < settle) return Option.none()
+        if (!(yield* Effect.isSuccess(fileSystem.access(found.absolute, { readable: true })))) return Option.none()
+        now.set(found.name, [version, undefined])
+        return Option.some(onDisk(fileSystem, found))
+      })
+
+    const next: Effect.Effect<Source> = Effect.gen(function*() {
+      while (true) {
+        const found = yield* Effect.option(walker.next)
+        if (Option.isNone(found)) {
+          yield* lookAgain
+        } else if (Either.isRight(found.value)) {
+          const source = yield* settled(found.value.right)
+          if (Option.isSome(source)) return source.value
+        } else if (!isGone(found.value.left)) {
+          isWhole = false
+        }
+      }
+    })
+
+    return Stream.repeatEffect(next)
+  }))
 
 const messageOf = (cause: unknown): string =>
   Predicate.hasProperty(cause, "message") ? String(cause.message) : String(cause)
@@ -130,3 +275,7 @@ export const stream = <E>(name: string, bytes: Stream.Stream<Uint8Array, E>): So
       (cause) => new SourceError({ path: name, message: `The stream for ${name} failed: ${messageOf(cause)}`, cause })
     )
 })
+
+/** Any iterable of bytes under a name. It is gone through once. */
+export const asyncIterable = (name: string, bytes: AsyncIterable<Uint8Array>): Source =>
+  stream(name, Stream.fromAsyncIterable(bytes, (cause) => cause))

@@ -4,55 +4,34 @@
  * @module
  */
 import * as HttpClient from "@effect/platform/HttpClient"
-import type * as HttpClientError from "@effect/platform/HttpClientError"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
 import { ApiKey, ApiKeyMissing } from "./ApiKey.ts"
 import * as Answer from "./internal/answer.ts"
+import * as HttpFailure from "./internal/httpFailure.ts"
+import * as RateLimit from "./internal/rateLimit.ts"
+import * as Stall from "./internal/stall.ts"
 import { NoAnswer, Transport, type TransportError, Unreachable } from "./Transport.ts"
 
 /** No answer of the protocol is longer: what lies behind is not read. */
 const longestAnswer = 1024 * 1024
 
-/** Failures before anything was sent, by the codes of Node and undici. */
-const unreachable: ReadonlySet<string> = new Set([
-  "ECONNREFUSED",
-  "ENOTFOUND",
-  "EAI_AGAIN",
-  "EHOSTUNREACH",
-  "ENETUNREACH",
-  "EHOSTDOWN",
-  "ENETDOWN",
-  "UND_ERR_CONNECT_TIMEOUT"
-])
-
-const codes = (cause: unknown): ReadonlyArray<string> => {
-  const error = cause as { readonly code?: string; readonly cause?: unknown; readonly errors?: ReadonlyArray<unknown> }
-  if (typeof error !== "object" || error === null) return []
-  return [...(error.code === undefined ? [] : [error.code]), ...[error.cause, ...(error.errors ?? [])].flatMap(codes)]
-}
-
-/** An error of the client library, without the request that it carries. */
-const failure = (error: HttpClientError.HttpClientError): Unreachable | NoAnswer => {
-  const found = codes(error.cause)
-  const { host } = new URL(error.request.url)
-  return found.some((code) => unreachable.has(code))
-    ? new Unreachable({ message: `${host} cannot be reached (${found[0]})`, cause: error.cause })
-    : new NoAnswer({ message: `The connection to ${host} broke (${found[0] ?? error.reason})`, cause: error.cause })
-}
-
-const read = (response: HttpClientResponse.HttpClientResponse) =>
+const read = (response: HttpClientResponse.HttpClientResponse, moved: () => void) =>
   Effect.gen(function*() {
+    moved()
     const decoder = new TextDecoder()
     let text = ""
     yield* Stream.runForEachWhile(response.stream, (bytes) =>
       Effect.sync(() => {
+        moved()
         text += decoder.decode(bytes, { stream: true })
         return text.length < longestAnswer
       }))
@@ -74,42 +53,149 @@ const withId = (endpoint: string, id: string, query: Readonly<Record<string, str
   return url.href
 }
 
-const make = Effect.gen(function*() {
-  const apiKey = yield* ApiKey
-  const client = HttpClient.withTracerPropagation(yield* HttpClient.HttpClient, false)
-
-  const exchange = <A>(
+/** How requests go over the wire. */
+interface Wire {
+  /** Sends a request, with a body if it has one, and reads the answer. */
+  readonly exchange: (
+    client: HttpClient.HttpClient,
     request: HttpClientRequest.HttpClientRequest,
-    interpret: (answer: Answer.Answer) => Either.Either<A, TransportError>
-  ): Effect.Effect<A, TransportError> =>
-    Effect.gen(function*() {
-      const key = yield* Effect.filterOrFail(apiKey.get, sendable, () => unsendable)
-      const answer = yield* Effect.scoped(Effect.flatMap(
-        client.execute(HttpClientRequest.bearerToken(request, key)),
-        read
-      )).pipe(Effect.mapError(failure))
-      return yield* interpret(answer)
-    })
+    body?: Uint8Array
+  ) => Effect.Effect<Answer.Answer, Unreachable | NoAnswer>
+}
 
-  return Transport.of({
-    send: ({ body, chunk, endpoint }) => {
-      const headers = ChunkHeaders.encode(chunk)
-      return exchange(
-        HttpClientRequest.post(endpoint).pipe(
-          HttpClientRequest.setHeaders(headers),
-          HttpClientRequest.bodyUint8Array(body, "application/octet-stream")
-        ),
-        (answer) => Answer.forChunk(answer, chunk, headers["x-file-name"]!)
-      )
-    },
-    state: (endpoint, id, check) =>
-      exchange(
-        HttpClientRequest.get(withId(endpoint, id, check === undefined ? {} : { check })),
-        (answer) => Answer.forState(answer, id)
-      ),
-    abort: (endpoint, id) => exchange(HttpClientRequest.del(withId(endpoint, id)), Answer.forAbort)
+const contentType = "application/octet-stream"
+
+const whole: Wire = {
+  exchange: (client, request, body) =>
+    Effect.scoped(Effect.flatMap(
+      client.execute(body === undefined ? request : HttpClientRequest.bodyUint8Array(request, body, contentType)),
+      (response) => read(response, () => {})
+    )).pipe(Effect.mapError((error) => HttpFailure.make(error)))
+}
+
+/** A sixteenth of a body, so that a short one shows progress too; not so long that a limited rate comes in jerks. */
+const sliceLength = (body: Uint8Array, limit: RateLimit.RateLimit | undefined): number => {
+  const length = Math.min(64 * 1024, Math.max(4 * 1024, Math.ceil(body.length / 16)))
+  return limit === undefined ? length : Math.min(length, Math.max(1024, Math.round(limit.rate / 16)))
+}
+
+/** The body in slices, each after its turn has come. */
+const slices = (body: Uint8Array, length: number, turn: (bytes: number) => Effect.Effect<void>) =>
+  Stream.unfoldEffect(0, (from) => {
+    if (from >= body.length) return Effect.succeedNone
+    const slice = body.subarray(from, from + length)
+    return Effect.as(turn(slice.length), Option.some([slice, from + length] as const))
   })
+
+const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | undefined): Wire => ({
+  exchange: (client, request, body) =>
+    Effect.suspend(() => {
+      const hasBody = body !== undefined && body.length > 0
+      let started = false
+      const stalled = () => {
+        const { host } = new URL(request.url)
+        const standstill = `no byte moved for ${seconds(stallTimeout)}`
+        return hasBody && !started
+          ? new Unreachable({ message: `${host} cannot be reached: ${standstill}` })
+          : new NoAnswer({ message: `The connection to ${host} stalled: ${standstill}` })
+      }
+      return Stall.guard(stallTimeout, stalled, ({ held, moved }) => {
+        const send = Effect.sync(() => {
+          started = true
+          moved()
+        })
+        const turn = limit === undefined
+          ? () => send
+          : (bytes: number) => Effect.zipRight(held(limit.take(bytes)), send)
+        const outgoing = hasBody
+          ? HttpClientRequest.bodyStream(request, slices(body, sliceLength(body, limit), turn), {
+            contentType,
+            contentLength: body.length
+          })
+          : body === undefined
+          ? request
+          : HttpClientRequest.bodyUint8Array(request, body, contentType)
+        return Effect.scoped(Effect.flatMap(client.execute(outgoing), (response) => read(response, moved))).pipe(
+          Effect.mapError((error) => HttpFailure.make(error, hasBody && !started))
+        )
+      })
+    })
 })
 
-/** A transport over the `HttpClient` at hand, which must not follow redirects. */
-export const layer: Layer.Layer<Transport, never, HttpClient.HttpClient | ApiKey> = Layer.effect(Transport, make)
+const seconds = (duration: Duration.Duration): string => {
+  const number = Duration.toSeconds(duration)
+  return `${number} second${number === 1 ? "" : "s"}`
+}
+
+const make = (wire: Wire) =>
+  Effect.gen(function*() {
+    const apiKey = yield* ApiKey
+    const client = HttpClient.withTracerPropagation(yield* HttpClient.HttpClient, false)
+
+    const exchange = <A>(
+      request: HttpClientRequest.HttpClientRequest,
+      interpret: (answer: Answer.Answer) => Either.Either<A, TransportError>,
+      body?: Uint8Array
+    ): Effect.Effect<A, TransportError> =>
+      Effect.gen(function*() {
+        const key = yield* Effect.filterOrFail(apiKey.get, sendable, () => unsendable)
+        const answer = yield* wire.exchange(client, HttpClientRequest.bearerToken(request, key), body)
+        return yield* interpret(answer)
+      })
+
+    return Transport.of({
+      send: ({ body, chunk, endpoint }) => {
+        const headers = ChunkHeaders.encode(chunk)
+        return exchange(
+          HttpClientRequest.setHeaders(HttpClientRequest.post(endpoint), headers),
+          (answer) => Answer.forChunk(answer, chunk, headers["x-file-name"]!),
+          body
+        )
+      },
+      state: (endpoint, id, check) =>
+        exchange(
+          HttpClientRequest.get(withId(endpoint, id, check === undefined ? {} : { check })),
+          (answer) => Answer.forState(answer, id)
+        ),
+      abort: (endpoint, id) => exchange(HttpClientRequest.del(withId(endpoint, id)), Answer.forAbort)
+    })
+  })
+
+/**
+ * A transport over any `HttpClient`, which must not follow redirects. A body goes in one piece, and nobody sees how far it
+ * got: there is no time limit of any kind.
+ *
+ * With the `fetch` client this is the only right one. It sends a streamed body without its length, which a Python server
+ * of revision 1 takes for an empty one.
+ */
+export const layer: Layer.Layer<Transport, never, HttpClient.HttpClient | ApiKey> = Layer.effect(Transport, make(whole))
+
+export interface StreamedOptions {
+  /**
+   * How long nothing may move, in either direction, before a request is cut: while it connects, sends, waits for the
+   * answer or reads it. A request may take as long as it likes otherwise. Bytes that the system or a proxy has taken count
+   * as moved. Positive; 30 seconds by default, `Duration.infinity` for no limit.
+   */
+  readonly stallTimeout: Duration.DurationInput
+  /** Bytes of bodies a second, of all requests together. Positive; no limit by default. */
+  readonly limitRate: number
+}
+
+/**
+ * A transport that watches its requests move and may hold them back, over an `HttpClient` that does not follow redirects
+ * and **sends the length of a streamed body**: both of `NodeHttpClient` and `HttpClientNode` do, `fetch` does not.
+ *
+ * A request that stands still fails with `Unreachable` if nothing of its body was asked for yet, else with `NoAnswer`.
+ */
+export const layerStreamed = (
+  options: Partial<StreamedOptions> = {}
+): Layer.Layer<Transport, never, HttpClient.HttpClient | ApiKey> =>
+  Layer.effect(
+    Transport,
+    Effect.suspend(() =>
+      make(streamed(
+        Duration.decode(options.stallTimeout ?? "30 seconds"),
+        options.limitRate === undefined ? undefined : RateLimit.make(options.limitRate)
+      ))
+    )
+  )

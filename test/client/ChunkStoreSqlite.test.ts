@@ -1,12 +1,27 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Fiber, Layer, Option, Scope, TestClock } from "effect"
+import {
+  Chunk,
+  Context,
+  Deferred,
+  Effect,
+  Either,
+  Exit,
+  Fiber,
+  Layer,
+  Option,
+  Queue,
+  Scope,
+  Stream,
+  TestClock
+} from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
-import { add, listed, newFile, someBytes, suite } from "../contract/ChunkStore.ts"
+import { UploadId } from "../../src/protocol/UploadId.ts"
+import { add, listed, listen, newFile, someBytes, suite } from "../contract/ChunkStore.ts"
 import * as SqliteFiles from "../support/sqliteFiles.ts"
 
 suite("SQLite", SqliteFiles.layerTemporary)
@@ -62,7 +77,7 @@ describe("ChunkStoreSqlite, the file", () => {
       const file = yield* temporaryFile
       yield* using(file, Effect.void)
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
-      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 1])
+      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 2])
     }))
 
   it.scoped("keeps everything when it is opened again", () =>
@@ -90,7 +105,7 @@ describe("ChunkStoreSqlite, the file", () => {
       raw(at("foreign"), (database) => database.exec("CREATE TABLE notes (text TEXT)"))
       raw(at("foreignWal"), (database) => database.exec("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)"))
       yield* using(at("newer"), add("/a", someBytes(10)))
-      raw(at("newer"), (database) => database.pragma("user_version = 2"))
+      raw(at("newer"), (database) => database.pragma("user_version = 3"))
       SqliteFiles.writeLegacy(at("mixed"), [])
       raw(at("mixed"), (database) => database.exec("CREATE TABLE notes (text TEXT)"))
       const before = files.map((name) => Sha256.of(Fs.readFileSync(at(name))))
@@ -293,6 +308,331 @@ describe("ChunkStoreSqlite, space", () => {
     }))
 })
 
+const delivery = { endpoint: "http://server/upload", name: "sent", uploadId: UploadId.make("u1") }
+
+describe("ChunkStoreSqlite, a limit", () => {
+  /** Runs with a buffer that may have 4 MiB in use. */
+  const limited = <A, E>(file: string, use: Effect.Effect<A, E, ChunkStore.ChunkStore>) =>
+    Effect.provide(use, ChunkStoreSqlite.layer({ file, maxBytes: 4 * MiB }))
+
+  const inUse = (file: string) =>
+    raw(file, (database) => {
+      const [count, free, size] = ["page_count", "freelist_count", "page_size"].map((name) =>
+        Number(database.pragma(name, { simple: true }))
+      )
+      return (count! - free!) * size!
+    })
+
+  it.scoped("refuses what would go beyond it, says what to do, and keeps what is there", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* limited(
+        file,
+        Effect.gen(function*() {
+          const store = yield* ChunkStore.ChunkStore
+          const { file: kept } = yield* add("/kept", someBytes(MiB), MiB)
+          const error = yield* Effect.flip(add("/big", someBytes(4 * MiB), MiB))
+          expect(error._tag).toBe("BufferFull")
+          expect(error.message).toContain(`${file} may use 4.0 MiB (4194304 bytes) and uses`)
+          expect(error.message).toContain("no room for 1.0 MiB (1048576 bytes) more")
+          expect(error.message).toContain("Upload or remove files, or raise the limit")
+          expect(inUse(file)).toBeLessThan(2 * MiB)
+          expect((yield* listed).map(({ id }) => id)).toEqual([kept])
+          expect((yield* store.read(kept, 0, MiB)).sha256).toBe(Sha256.of(someBytes(MiB)))
+          const { file: next } = yield* add("/next", someBytes(2 * MiB), MiB)
+          expect((yield* Effect.flip(add("/more", someBytes(MiB), MiB)))._tag).toBe("BufferFull")
+          // freed pieces make room at once
+          yield* store.startDelivery(next, delivery)
+          yield* store.settle(next, 0, MiB, { free: true })
+          yield* add("/more", someBytes(MiB), MiB)
+          yield* store.drop(kept)
+          yield* add("/last", someBytes(MiB), MiB)
+        })
+      )
+      expect(inUse(file)).toBeLessThanOrEqual(4 * MiB)
+      yield* using(file, add("/big", someBytes(5 * MiB), MiB))
+    }))
+})
+
+describe("ChunkStoreSqlite, freeing while a file is sent", () => {
+  it.scopedLive("gives the space back on the way, and all of it at the end", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const count = 240
+      const { file: id } = yield* Effect.scoped(Effect.gen(function*() {
+        const id = yield* store.begin(newFile("/big", MiB))
+        for (let index = 0; index < count; index++) yield* store.append(id, someBytes(MiB, index))
+        yield* store.seal(id, { size: count * MiB, sha256: Sha256.empty })
+        return { file: id }
+      }))
+      yield* store.startDelivery(id, delivery)
+      const sizes: Array<number> = []
+      for (let index = 0; index < count - 1; index++) {
+        yield* store.settle(id, index * MiB, (index + 1) * MiB, { free: true })
+        // what is moved within the file must not suffer
+        if (index % 16 === 0) {
+          for (const at of [index + 1, count - 1]) {
+            expect((yield* store.read(id, at * MiB, (at + 1) * MiB)).sha256).toBe(Sha256.of(someBytes(MiB, at)))
+          }
+        }
+        if (index === count / 2) sizes.push(Fs.statSync(file).size)
+      }
+      sizes.push(Fs.statSync(file).size)
+      expect(sizes[0]).toBeLessThan(220 * MiB)
+      expect(sizes[1]).toBeLessThan(100 * MiB)
+      yield* store.remember(id, { revision: Option.some(2) })
+      yield* store.delivered(id, { serverName: "big", resent: false })
+      expect(Fs.statSync(file).size).toBeLessThan(2 * MiB)
+    }))
+
+  it.scoped("knows after a restart what it has freed", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const { file: id } = yield* using(file, add("/a", someBytes(10)))
+      const during = <A, E>(use: (store: ChunkStore.ChunkStore["Type"]) => Effect.Effect<A, E>) =>
+        using(file, Effect.flatMap(ChunkStore.ChunkStore, use))
+      yield* during((store) =>
+        Effect.zipRight(store.startDelivery(id, delivery), store.settle(id, 0, 8, { free: true }))
+      )
+      expect(yield* during((store) => store.get(id))).toMatchObject({ freed: true, settledBytes: 8 })
+      expect((yield* Effect.flip(during((store) => store.read(id, 4, 10)))).message).toContain("freed after the server")
+      expect((yield* during((store) => store.read(id, 8, 10))).bytes).toStrictEqual(someBytes(10).slice(8))
+      expect((yield* Effect.flip(during((store) => store.read(id, 8, 12)))).message).toContain("missing")
+    }))
+})
+
+describe("ChunkStoreSqlite, reading in parts", () => {
+  it.scoped("checks a piece once for all its parts while the file is claimed, and lets it go with the claim", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const bytes = someBytes(1000)
+      const { file: id } = yield* Effect.provideService(add("/a", bytes, 400), ChunkStore.ChunkStore, store)
+      const damage = (start: number) =>
+        raw(
+          file,
+          (database) => database.prepare("UPDATE pieces SET data = zeroblob(length) WHERE start = ?").run(start)
+        )
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* store.claim(id)
+        const first = yield* store.read(id, 0, 100)
+        damage(0)
+        first.bytes.fill(0)
+        // what its caller does with bytes that it was given changes nothing
+        for (const [from, to] of [[0, 100], [50, 150], [300, 350]] as const) {
+          const part = yield* store.read(id, from, to)
+          expect(part.bytes).toStrictEqual(bytes.slice(from, to))
+          expect(part.sha256).toBe(Sha256.of(bytes.subarray(from, to)))
+        }
+        // from one piece into the next, of which the rest is read after that
+        expect((yield* store.read(id, 350, 500)).bytes).toStrictEqual(bytes.slice(350, 500))
+        damage(400)
+        expect((yield* store.read(id, 500, 700)).bytes).toStrictEqual(bytes.slice(500, 700))
+      }))
+      expect(yield* Effect.flip(store.read(id, 500, 700))).toMatchObject({ _tag: "PieceDamaged", offset: 400 })
+      yield* store.read(id, 800, 850)
+      damage(800)
+      expect(yield* Effect.flip(store.read(id, 850, 900))).toMatchObject({ _tag: "PieceDamaged", offset: 800 })
+    }))
+
+  it.scoped("reads no part of a piece that another user has freed or dropped since", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const [one, other] = [yield* opened(file), yield* opened(file)]
+      const { file: id } = yield* Effect.provideService(add("/a", someBytes(8), 4), ChunkStore.ChunkStore, one)
+      yield* one.claim(id)
+      yield* one.startDelivery(id, delivery)
+      yield* one.read(id, 0, 1)
+      yield* other.settle(id, 0, 4, { free: true })
+      expect((yield* Effect.flip(one.read(id, 1, 2))).message).toContain("freed after the server")
+      yield* one.read(id, 4, 5)
+      yield* other.drop(id)
+      expect(yield* Effect.flip(one.read(id, 5, 6))).toMatchObject({ _tag: "NotBuffered" })
+    }))
+})
+
+describe("ChunkStoreSqlite, what other users do", () => {
+  const heard = (signals: Queue.Queue<void>) => Effect.timeout(Queue.take(signals), "5 seconds")
+
+  it.scopedLive("signals to each listener what another user has added, let go or freed of its failure", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const [one, other] = [yield* opened(file), yield* opened(file)]
+      const listeners = [
+        yield* Effect.provideService(listen, ChunkStore.ChunkStore, one),
+        yield* Effect.provideService(listen, ChunkStore.ChunkStore, one)
+      ]
+      const allHear = Effect.forEach(listeners, heard, { discard: true })
+      yield* allHear
+      const { file: id } = yield* Effect.provideService(add("/a", someBytes(10)), ChunkStore.ChunkStore, other)
+      yield* allHear
+      yield* other.setFailure(id, Option.some("refused"))
+      yield* allHear
+      yield* other.setFailure(id, Option.none())
+      yield* allHear
+      const holder = yield* Scope.make()
+      yield* Scope.extend(other.claim(id), holder)
+      yield* allHear
+      yield* Scope.close(holder, Exit.void)
+      yield* allHear
+    }))
+
+  it.scoped("looks for it every half second", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const [one, other] = [yield* opened(file), yield* opened(file)]
+      const signals = yield* Effect.provideService(listen, ChunkStore.ChunkStore, one)
+      yield* Queue.take(signals)
+      yield* Effect.provideService(add("/a", someBytes(10)), ChunkStore.ChunkStore, other)
+      const waiting = yield* Effect.fork(Queue.take(signals))
+      yield* TestClock.adjust("500 millis").pipe(
+        Effect.repeat({ until: () => Effect.map(Fiber.poll(waiting), Option.isSome) })
+      )
+    }))
+
+  it.scopedLive("sees who holds a file, and signals when a killed process lets go of it", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(file, add("/a", someBytes(10)))
+      const store = yield* opened(file)
+      const id = ChunkStore.FileId.make(1)
+      const held = Effect.map(Effect.provideService(listed, ChunkStore.ChunkStore, store), ([found]) => found!.held)
+      const holder = yield* SqliteFiles.child("bufferChild.ts", file, "claim")
+      yield* Effect.promise(() => holder.printed)
+      yield* store.setTrouble(id, { reason: "no answer", nextTry: Option.some(5000) })
+      expect([yield* held, (yield* store.get(id)).held]).toEqual([true, true])
+      const refused = yield* Deferred.make<void>()
+      const claiming = yield* store.arrivals.pipe(
+        Stream.mapEffect(() => Effect.either(store.claim(id))),
+        Stream.tap((claimed) => Either.isLeft(claimed) ? Deferred.succeed(refused, undefined) : Effect.void),
+        Stream.takeUntil(Either.isRight),
+        Stream.runDrain,
+        Effect.fork
+      )
+      yield* Deferred.await(refused)
+      yield* Effect.promise(holder.kill)
+      const unwaited = { reason: "no answer", nextTry: Option.none() }
+      yield* Effect.timeout(Fiber.join(claiming), "5 seconds")
+      expect(yield* store.get(id)).toMatchObject({ held: true, trouble: Option.some(unwaited) })
+    }))
+
+  it.scopedLive("shows what a dead holder left as held by nobody, before and after it is swept", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(file, add("/a", someBytes(10)))
+      const [store, id] = [yield* opened(file), ChunkStore.FileId.make(1)]
+      const holder = yield* SqliteFiles.child("bufferChild.ts", file, "claim")
+      yield* Effect.promise(() => holder.printed)
+      yield* store.setTrouble(id, { reason: "no answer", nextTry: Option.some(5000) })
+      yield* Effect.promise(holder.kill)
+      const left = { held: false, trouble: Option.some({ reason: "no answer", nextTry: Option.none() }) }
+      expect(yield* store.get(id)).toMatchObject(left)
+      expect(yield* Effect.provideService(listed, ChunkStore.ChunkStore, store)).toMatchObject([left])
+      const row = () => raw(file, (database) => database.prepare("SELECT owner, next_try FROM files").all())
+      expect(row()).toMatchObject([{ next_try: 5000 }])
+      expect(yield* using(file, listed)).toMatchObject([left])
+      expect(row()).toEqual([{ owner: null, next_try: null }])
+    }))
+
+  it.scoped("lists many files with who holds them, in pages", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const { file: id } = yield* Effect.provideService(add("/a", someBytes(1)), ChunkStore.ChunkStore, store)
+      yield* store.claim(id)
+      raw(file, (database) =>
+        database.exec(
+          `WITH RECURSIVE n(i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < 20000)
+          INSERT INTO files (state, path, source, name, chunk_size, sha256, added_at, owner)
+          SELECT 'sealed', i, i, i, 4, sha256, i, CASE i % 3 WHEN 0 THEN files.owner WHEN 1 THEN 999 END FROM n, files`
+        ))
+      const files = yield* Effect.provideService(listed, ChunkStore.ChunkStore, store)
+      expect(files.map(({ held, id }) => [id, held])).toEqual(
+        Array.from({ length: 20000 }, (_, at) => [at + 1, at === 0 || (at + 1) % 3 === 0])
+      )
+    }))
+})
+
+describe("ChunkStoreSqlite, a buffer of version 1", () => {
+  it.scoped("is brought up to date with everything in it, by one of two that open it at once", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const bytes = someBytes(10)
+      SqliteFiles.writeVersion1(file, bytes)
+      const [store] = yield* Effect.all([opened(file), opened(file)], { concurrency: 2 })
+      const files = yield* Effect.provideService(listed, ChunkStore.ChunkStore, store)
+      const sent = { ...delivery, revision: Option.some(2), serverName: Option.none(), sending: Option.none() }
+      expect(files).toStrictEqual([{
+        ...newFile("/a"),
+        id: 1,
+        size: 10,
+        sha256: Sha256.of(bytes),
+        chunks: 3,
+        firstIndex: 0,
+        addedAt: 1700000000000,
+        settledBytes: 4,
+        delivery: Option.some(sent),
+        failure: Option.some("refused"),
+        trouble: Option.none(),
+        held: false,
+        freed: false
+      }])
+      const id = files[0]!.id
+      expect((yield* store.read(id, 0, 10)).bytes).toStrictEqual(bytes)
+      expect(yield* store.settled(id)).toEqual([[0, 4]])
+      expect(Option.getOrThrow(yield* store.adopted("/big"))).toMatchObject({
+        id: 2,
+        version: Option.some("v1"),
+        size: 1000,
+        delivery: Option.some(sent)
+      })
+      expect(yield* store.knows("/big", "v1")).toBe(true)
+      expect(Chunk.toReadonlyArray(yield* Stream.runCollect(store.receipts))).toMatchObject([
+        { serverName: "old (1)", uploadId: "u0", revision: 1, resent: true, deliveredAt: 1600000000000 }
+      ])
+      yield* store.remember(id, { revision: Option.some(2) })
+      yield* store.delivered(id, { serverName: "a", resent: false })
+      expect(Chunk.size(yield* Stream.runCollect(store.receipts))).toBe(2)
+      expect(raw(file, (database) => database.pragma("user_version", { simple: true }))).toBe(2)
+    }))
+
+  it.scoped("has the same tables afterwards as a new one", () =>
+    Effect.gen(function*() {
+      const [old, fresh] = [yield* temporaryFile, yield* temporaryFile]
+      SqliteFiles.writeVersion1(old, someBytes(10))
+      yield* using(old, Effect.void)
+      yield* using(fresh, Effect.void)
+      const columns = (file: string) =>
+        raw(file, (database) =>
+          database.prepare(
+            `SELECT entry.name AS entry, info.* FROM sqlite_schema AS entry, pragma_table_info(entry.name) AS info
+            WHERE entry.name NOT LIKE 'sqlite%' ORDER BY entry.name, info.cid`
+          ).all())
+      expect(columns(old)).toEqual(columns(fresh))
+      expect(columns(old).length).toBeGreaterThan(40)
+    }))
+
+  it.scopedLive("loses nothing when it is killed at any point of being brought up to date", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      SqliteFiles.writeVersion1(file, someBytes(10), 20_000)
+      for (const delay of [0, 15, 40]) {
+        const opener = yield* SqliteFiles.child("bufferChild.ts", file, "open")
+        yield* Effect.promise(async () => {
+          await opener.printed
+          await new Promise((resolve) => setTimeout(resolve, delay))
+          await opener.kill()
+        })
+      }
+      const files = yield* using(file, listed)
+      expect(files.length).toBe(20_001)
+      expect(yield* using(file, Effect.flatMap(ChunkStore.ChunkStore, (store) => store.adopted("/big")))).toMatchObject(
+        Option.some({ id: 2 })
+      )
+    }))
+})
+
 /** Chunks of one file as the Python client cuts them. */
 const chunksOf = (name: string, bytes: Uint8Array, chunkSize: number) =>
   Array.from(
@@ -314,7 +654,17 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
         Effect.gen(function*() {
           const store = yield* ChunkStore.ChunkStore
           const files = yield* listed
-          const common = { firstIndex: 0, settledBytes: 0, delivery: Option.none(), failure: Option.none() }
+          const common = {
+            firstIndex: 0,
+            settledBytes: 0,
+            delivery: Option.none(),
+            failure: Option.none(),
+            trouble: Option.none(),
+            held: false,
+            freed: false,
+            destination: Option.none(),
+            version: Option.none()
+          }
           expect(files.map(({ addedAt: _addedAt, ...rest }) => rest)).toStrictEqual([
             {
               ...common,
@@ -344,7 +694,7 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
         })
       )
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
-      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 1])
+      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 2])
       expect(mode(file)).toBe(0o600)
       expect(yield* using(file, Effect.map(listed, (files) => files.length))).toBe(2)
     }))

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "@effect/vitest"
 import { FastCheck } from "effect"
-import { sentName } from "../../src/client/SentName.ts"
+import { folderName, sentName } from "../../src/client/SentName.ts"
 
 describe("sentName", () => {
   it.each([
@@ -49,5 +49,31 @@ describe("sentName", () => {
       expect(name.endsWith("b.txt")).toBe(true)
       expect(sentName(name, platform)).toBe(name)
     }
+  })
+})
+
+describe("folderName", () => {
+  it.each([
+    ["photos", "/data/photos", "photos"],
+    ["photos/", "/data/photos", "photos"],
+    ["/data/photos", "/data/photos", "photos"],
+    ["../photos", "/data/photos", "photos"],
+    ["..", "/data/photos", "photos"],
+    [".", "/data/photos", ""],
+    ["././/", "/data/photos", ""],
+    ["/", "/", ""],
+    ["a\\b", "/data/a\\b", "a\\b"]
+  ])("of %j, which is %j, is %j", (path, absolute, name) => {
+    expect(folderName(path, absolute, "posix")).toBe(name)
+  })
+
+  it.each([
+    ["photos", "C:\\data\\photos", "photos"],
+    ["..\\photos\\", "C:\\data\\photos", "photos"],
+    [".\\", "C:\\data\\photos", ""],
+    ["C:\\", "C:\\", ""],
+    ["\\\\server\\share\\photos", "\\\\server\\share\\photos", "photos"]
+  ])("of %j, which is %j on Windows, is %j", (path, absolute, name) => {
+    expect(folderName(path, absolute, "windows")).toBe(name)
   })
 })

@@ -37,6 +37,13 @@ describe("Source.file", () => {
       expect(yield* pieces(source, 10)).toEqual([])
     }).pipe(Effect.provide(NodeContext.layer)))
 
+  it.scopedLive("has the name that it is given", () =>
+    Effect.gen(function*() {
+      const path = Path.join(yield* temporaryFolder, "a.bin")
+      Fs.writeFileSync(path, "")
+      expect(yield* Source.file(path, { name: "b/c.bin" })).toMatchObject({ path, source: path, name: "b/c.bin" })
+    }).pipe(Effect.provide(NodeContext.layer)))
+
   it.scopedLive("says at once what cannot be read", () =>
     Effect.gen(function*() {
       const folder = yield* temporaryFolder
@@ -65,6 +72,26 @@ describe("Source.stream", () => {
       const error = yield* Effect.flip(pieces(failing, 10))
       expect(error).toMatchObject({ _tag: "SourceError", path: "a" })
       expect(error.message).toContain("the tape is torn")
+    }))
+
+  it.effect("takes any async iterable", () =>
+    Effect.gen(function*() {
+      const source = Source.asyncIterable(
+        "a",
+        (async function*() {
+          yield bytesOf(3)
+          yield bytesOf(2)
+        })()
+      )
+      expect((yield* pieces(source, 10)).map(({ length }) => length)).toEqual([3, 2])
+      const torn = Source.asyncIterable(
+        "a",
+        (async function*() {
+          yield bytesOf(1)
+          throw new Error("the tape is torn")
+        })()
+      )
+      expect((yield* Effect.flip(pieces(torn, 10))).message).toBe("The stream for a failed: the tape is torn")
     }))
 
   it.effect("never is the same source as a file of that name", () =>

@@ -4,10 +4,12 @@
  * @module
  */
 import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
+import * as FetchHttpClient from "@effect/platform/FetchHttpClient"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Option, Queue, Redacted } from "effect"
 import { inspect } from "node:util"
 import * as ApiKey from "../../src/client/ApiKey.ts"
+import * as HttpClientNode from "../../src/client/HttpClientNode.ts"
 import * as Transport from "../../src/client/Transport.ts"
 import * as TransportHttp from "../../src/client/TransportHttp.ts"
 import type { Chunk } from "../../src/protocol/ChunkHeaders.ts"
@@ -19,8 +21,18 @@ import * as RawAnswers from "../support/rawAnswers.ts"
 const key = "the secret key"
 const id = UploadId.make("upload-1")
 
-const layer = (given = key) =>
-  TransportHttp.layer.pipe(Layer.provide([NodeHttpClient.layerUndici, ApiKey.layer(Redacted.make(given))]))
+/** fetch follows redirects unless told. */
+const fetch = Layer.provide(FetchHttpClient.layer, Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
+
+/** Bodies in one piece and in slices, each over the clients that are fit for it. */
+const kinds = Object.entries({
+  "whole, undici": Layer.provide(TransportHttp.layer, NodeHttpClient.layerUndici),
+  "whole, fetch": Layer.provide(TransportHttp.layer, fetch),
+  "streamed, undici": Layer.provide(TransportHttp.layerStreamed(), NodeHttpClient.layerUndici),
+  "streamed, node:http": Layer.provide(TransportHttp.layerStreamed(), NodeHttpClient.layer),
+  "streamed, HttpClientNode": Layer.provide(TransportHttp.layerStreamed(), Layer.orDie(HttpClientNode.layer())),
+  "streamed, slowed down": Layer.provide(TransportHttp.layerStreamed({ limitRate: 2e6 }), NodeHttpClient.layerUndici)
+})
 
 const chunk2 = (fileName: string, size: number): Omit<Chunk, "sentName"> => ({
   index: 0,
@@ -54,7 +66,9 @@ const echo: RawAnswers.Respond = (socket, request, number) =>
     clientFilename: request.headers["x-file-name"]
   })(socket, request, number)
 
-describe("TransportHttp, requests", () => {
+describe.each(kinds)("TransportHttp (%s), requests", (_, transport) => {
+  const layer = (given = key) => Layer.provide(transport, ApiKey.layer(Redacted.make(given)))
+
   it.scopedLive.each([0, 1, 100_000])(
     "sends %i bytes with their length and the headers of both revisions",
     (size) =>
@@ -132,7 +146,9 @@ describe("TransportHttp, requests", () => {
   )
 })
 
-describe("TransportHttp, answers", () => {
+describe.each(kinds)("TransportHttp (%s), answers", (_, transport) => {
+  const layer = () => Layer.provide(transport, ApiKey.layer(Redacted.make(key)))
+
   const failure = (respond: RawAnswers.Respond) =>
     Effect.gen(function*() {
       const server = yield* RawAnswers.make(respond)
@@ -219,6 +235,8 @@ describe("TransportHttp, answers", () => {
     Effect.gen(function*() {
       const respond: ReadonlyArray<RawAnswers.Respond> = [
         (socket) => socket.resetAndDestroy(),
+        // somebody who sends everything back
+        (socket, { headers, line }) => socket.end(`${line}\r\n${JSON.stringify(headers)}\r\n`),
         RawAnswers.answer(500, "x"),
         RawAnswers.answer(200, "<html>")
       ]

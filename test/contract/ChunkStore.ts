@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Deferred, Effect, Exit, FastCheck, Fiber, Option, Scope, Stream } from "effect"
+import { Chunk, Deferred, Effect, Either, Exit, FastCheck, Fiber, Option, Queue, Scope, Stream } from "effect"
 import type { Layer } from "effect"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import { SourceChanged } from "../../src/client/Source.ts"
@@ -19,18 +19,30 @@ export const someBytes = (length: number, seed = 1): Uint8Array => {
   return bytes
 }
 
-export const newFile = (source: string, chunkSize = 4): ChunkStore.NewFile => ({
+export const newFile = (
+  source: string,
+  chunkSize = 4,
+  more: Partial<ChunkStore.NewFile> = {}
+): ChunkStore.NewFile => ({
   path: source.slice(1),
   source,
   name: source.slice(1),
-  chunkSize
+  chunkSize,
+  destination: Option.none(),
+  version: Option.none(),
+  ...more
 })
 
 /** Adds a whole file. */
-export const add = Effect.fnUntraced(function*(source: string, bytes: Uint8Array, chunkSize = 4) {
+export const add = Effect.fnUntraced(function*(
+  source: string,
+  bytes: Uint8Array,
+  chunkSize = 4,
+  more: Partial<ChunkStore.NewFile> = {}
+) {
   const store = yield* ChunkStore.ChunkStore
   return yield* Effect.scoped(Effect.gen(function*() {
-    const file = yield* store.begin(newFile(source, chunkSize))
+    const file = yield* store.begin(newFile(source, chunkSize, more))
     for (let at = 0; at < bytes.byteLength; at += chunkSize) {
       yield* store.append(file, bytes.subarray(at, at + chunkSize))
     }
@@ -43,6 +55,16 @@ export const listed = Effect.flatMap(
   ChunkStore.ChunkStore,
   ({ list }) => Effect.map(Stream.runCollect(list), Chunk.toReadonlyArray)
 )
+
+const trouble: ChunkStore.Trouble = { reason: "no answer", nextTry: Option.some(5000) }
+
+/** Listens to `arrivals`: each signal is to be taken from the queue. */
+export const listen = Effect.gen(function*() {
+  const store = yield* ChunkStore.ChunkStore
+  const signals = yield* Queue.unbounded<void>()
+  yield* Effect.forkScoped(Stream.runForEach(store.arrivals, () => Queue.offer(signals, undefined)))
+  return signals
+})
 
 const delivery = { endpoint: "http://server/upload", name: "sent.txt", uploadId: UploadId.make("u1") }
 
@@ -66,7 +88,10 @@ export const suite = (
           firstIndex: 0,
           settledBytes: 0,
           delivery: Option.none(),
-          failure: Option.none()
+          failure: Option.none(),
+          trouble: Option.none(),
+          held: false,
+          freed: false
         })
         for (const [from, to] of [[0, 10], [4, 8], [8, 10], [5, 7], [3, 9], [0, 0]] as const) {
           const piece = yield* store.read(file, from, to)
@@ -289,7 +314,8 @@ export const suite = (
           store.claim(file),
           store.startDelivery(file, delivery),
           store.remember(file, {}),
-          store.setFailure(file, Option.none())
+          store.setFailure(file, Option.none()),
+          store.setTrouble(file, trouble)
         ]
         for (const attempt of attempts) {
           expect(yield* Effect.flip(Effect.scoped(attempt))).toMatchObject({ _tag: "NotBuffered", file })
@@ -361,7 +387,7 @@ export const suite = (
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const bytes = someBytes(10)
-        const external = { ...newFile("/big"), size: 10, sha256: Sha256.of(bytes), version: "v1" }
+        const external = { ...newFile("/big"), size: 10, sha256: Sha256.of(bytes), version: Option.some("v1") }
         const file = yield* store.adopt(external, (from, to) => Effect.succeed(bytes.slice(from, to)))
         expect(yield* listed).toEqual([])
         expect(yield* store.read(file, 2, 7)).toStrictEqual({
@@ -372,7 +398,7 @@ export const suite = (
         yield* store.settle(file, 0, 4)
         expect(Option.getOrThrow(yield* store.adopted("/big"))).toMatchObject({
           id: file,
-          version: "v1",
+          version: Option.some("v1"),
           chunks: 3,
           settledBytes: 4
         })
@@ -382,12 +408,255 @@ export const suite = (
         // a file of that name in the buffer is another one
         yield* add("/big", bytes)
         expect(yield* listed).toHaveLength(1)
-        const next = yield* store.adopt({ ...external, version: "v2" }, () => Effect.succeed(bytes))
+        const next = yield* store.adopt({ ...external, version: Option.some("v2") }, () => Effect.succeed(bytes))
         expect(next).not.toBe(file)
         expect(yield* Effect.flip(store.get(file))).toMatchObject({ _tag: "NotBuffered" })
         expect(yield* store.settled(next)).toEqual([])
         yield* store.drop(next)
         expect(yield* store.adopted("/big")).toStrictEqual(Option.none())
       }).pipe(Effect.provide(layer)))
+
+    it.effect("remembers where a file is to go, and the version of its source", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const known = { destination: Option.some("http://server/upload"), version: Option.some("v1") }
+        const { file } = yield* add("/a", someBytes(3), 4, known)
+        yield* add("/stream", someBytes(3))
+        expect(yield* store.get(file)).toMatchObject(known)
+        expect((yield* listed).map(({ destination, version }) => ({ destination, version }))).toStrictEqual([
+          known,
+          { destination: Option.none(), version: Option.none() }
+        ])
+        const external = { ...newFile("/b", 4, known), size: 3, sha256: Sha256.empty }
+        yield* store.adopt(external, () => Effect.succeed(someBytes(3)))
+        expect(Option.getOrThrow(yield* store.adopted("/b"))).toMatchObject(known)
+        expect(yield* store.adopted("/a")).toStrictEqual(Option.none())
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("takes an external file of another chunk size for another one", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const external = { ...newFile("/a", 4, { version: Option.some("v1") }), size: 3, sha256: Sha256.empty }
+        const read = () => Effect.succeed(someBytes(3))
+        const first = yield* store.adopt(external, read)
+        expect(yield* store.adopt(external, read)).toBe(first)
+        const other = yield* store.adopt({ ...external, chunkSize: 5 }, read)
+        expect(other).not.toBe(first)
+        expect(yield* Effect.flip(store.read(first, 0, 3))).toMatchObject({ _tag: "NotBuffered" })
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("knows a source in the version that is here, or was delivered from here", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const version = Option.some("v1")
+        const known = Effect.all([
+          store.knows("/a", "v1"),
+          store.knows("/a", "v2"),
+          store.knows("/b", "v1"),
+          store.knows("/stream", "")
+        ])
+        yield* Effect.scoped(Effect.zipRight(store.begin(newFile("/a", 4, { version })), add("/stream", someBytes(2))))
+        yield* Effect.scoped(Effect.gen(function*() {
+          const adding = yield* store.begin(newFile("/a", 4, { version }))
+          expect(yield* known).toEqual([false, false, false, false])
+          yield* store.seal(adding, { size: 0, sha256: Sha256.empty })
+          expect(yield* known).toEqual([true, false, false, false])
+          yield* store.drop(adding)
+        }))
+        expect(yield* known).toEqual([false, false, false, false])
+        const external = { ...newFile("/b", 4, { version }), size: 3, sha256: Sha256.empty }
+        const adopted = yield* store.adopt(external, () => Effect.succeed(someBytes(3)))
+        const { file } = yield* add("/a", someBytes(3), 4, { version })
+        expect(yield* known).toEqual([true, false, true, false])
+        for (const sent of [adopted, file]) {
+          yield* store.startDelivery(sent, delivery)
+          yield* store.remember(sent, { revision: Option.some(2) })
+          yield* store.delivered(sent, { serverName: "sent", resent: false })
+        }
+        expect(yield* known).toEqual([true, false, true, false])
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("keeps a passing trouble until bytes are acknowledged or the file is sent anew", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const { file } = yield* add("/a", someBytes(10))
+        const found = Effect.map(store.get(file), (found) => found.trouble)
+        yield* store.startDelivery(file, delivery)
+        yield* store.setTrouble(file, trouble)
+        expect(yield* found).toStrictEqual(Option.some(trouble))
+        expect((yield* listed).map((file) => file.trouble)).toStrictEqual([Option.some(trouble)])
+        yield* store.settle(file, 0, 4)
+        expect(yield* found).toStrictEqual(Option.none())
+        yield* store.setTrouble(file, { reason: "busy", nextTry: Option.none() })
+        expect(yield* found).toStrictEqual(Option.some({ reason: "busy", nextTry: Option.none() }))
+        yield* store.startDelivery(file, delivery)
+        expect(yield* found).toStrictEqual(Option.none())
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("says who has a file in hand, and that nobody waits for its next try once its holder let go", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const { file } = yield* add("/a", someBytes(10))
+        const { file: other } = yield* add("/b", someBytes(10))
+        const held = Effect.map(listed, (files) => files.map((file) => file.held))
+        yield* store.setTrouble(other, trouble)
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.claim(file)
+          yield* store.setTrouble(file, trouble)
+          expect(yield* Effect.flip(Effect.scoped(store.claim(file)))).toMatchObject({ _tag: "AlreadyClaimed" })
+          expect(yield* held).toEqual([true, false])
+          expect(yield* store.get(file)).toMatchObject({ held: true, trouble: Option.some(trouble) })
+        }))
+        expect(yield* held).toEqual([false, false])
+        const unwaited = Option.some({ reason: "no answer", nextTry: Option.none() })
+        expect(yield* store.get(file)).toMatchObject({ held: false, trouble: unwaited })
+        expect((yield* store.get(other)).trouble).toStrictEqual(Option.some(trouble))
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("frees a piece once nothing of it is unsettled, and only when asked", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const bytes = someBytes(14)
+        const { file } = yield* add("/a", bytes)
+        yield* store.startDelivery(file, delivery)
+        yield* store.settle(file, 0, 6)
+        expect((yield* store.read(file, 0, 14)).bytes).toStrictEqual(bytes)
+        expect((yield* store.get(file)).freed).toBe(false)
+        // the second piece is half settled; the first one was settled before
+        yield* store.settle(file, 6, 7, { free: true })
+        expect((yield* store.get(file)).freed).toBe(true)
+        expect((yield* listed).map(({ freed }) => freed)).toEqual([true])
+        expect((yield* store.read(file, 4, 14)).bytes).toStrictEqual(bytes.slice(4))
+        for (const [from, to] of [[0, 4], [2, 3], [3, 6], [0, 14]] as const) {
+          const error = yield* Effect.flip(store.read(file, from, to))
+          expect(error).toMatchObject({ _tag: "PieceDamaged", file, offset: from })
+          expect(error.message).toContain("freed after the server had acknowledged them")
+        }
+        yield* store.settle(file, 12, 14, { free: true })
+        expect((yield* store.read(file, 4, 12)).bytes).toStrictEqual(bytes.slice(4, 12))
+        expect(yield* Effect.flip(store.read(file, 11, 13))).toMatchObject({ _tag: "PieceDamaged", offset: 12 })
+        yield* store.settle(file, 0, 14, { free: true })
+        yield* store.settle(file, 0, 14, { free: true })
+        expect(yield* store.settled(file)).toEqual([[0, 14]])
+        expect((yield* store.get(file)).settledBytes).toBe(14)
+        expect(yield* Effect.flip(store.read(file, 8, 12))).toMatchObject({ _tag: "PieceDamaged" })
+        yield* store.remember(file, { revision: Option.some(2) })
+        yield* store.delivered(file, { serverName: "a", resent: false })
+        expect(yield* listed).toEqual([])
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("frees what was settled before without being freed, however much it is", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const { file } = yield* add("/a", someBytes(700), 1)
+        yield* store.startDelivery(file, delivery)
+        yield* store.settle(file, 0, 699)
+        yield* store.settle(file, 699, 699, { free: true })
+        expect(yield* Effect.flip(store.read(file, 698, 699))).toMatchObject({ _tag: "PieceDamaged" })
+        expect((yield* store.read(file, 699, 700)).bytes).toStrictEqual(someBytes(700).slice(699))
+      }).pipe(Effect.provide(layer)))
+
+    it.effect.prop(
+      "after any settling and freeing, what is unsettled is readable and right, and what is freed is not",
+      {
+        size: FastCheck.nat(64),
+        chunkSize: FastCheck.integer({ min: 1, max: 20 }),
+        settles: FastCheck.array(FastCheck.tuple(range, FastCheck.boolean()), { maxLength: 10 }),
+        isClaimed: FastCheck.boolean()
+      },
+      ({ chunkSize, isClaimed, settles, size }) =>
+        Effect.scoped(Effect.gen(function*() {
+          const store = yield* ChunkStore.ChunkStore
+          const bytes = someBytes(size)
+          const { file } = yield* add("/a", bytes, chunkSize)
+          if (isClaimed) yield* store.claim(file)
+          yield* store.startDelivery(file, delivery)
+          const pieces = Array.from(
+            { length: Math.ceil(size / chunkSize) },
+            (_, index) => [index * chunkSize, Math.min(size, (index + 1) * chunkSize)] as const
+          )
+          let model = Ranges.empty
+          const freed = new Set<Ranges.Range>()
+          for (const [[a, b], isFreeing] of settles) {
+            const [from, to] = [Math.min(a, b), Math.max(a, b)]
+            model = Ranges.add(model, [from, to])
+            yield* store.settle(file, from, to, { free: isFreeing })
+            for (const [start, stop] of isFreeing ? pieces : []) {
+              if (model.some(([from, to]) => from <= start && stop <= to)) freed.add([start, stop])
+            }
+            const gone = (at: number) => [...freed].some(([start, stop]) => start <= at && at < stop)
+            for (const [start, stop] of Ranges.missing(model, size)) {
+              expect((yield* store.read(file, start, stop)).bytes).toStrictEqual(bytes.slice(start, stop))
+            }
+            for (const [start, stop] of pieces) {
+              const read = yield* Effect.either(store.read(file, start, Math.min(stop, start + 3)))
+              expect(Either.isLeft(read)).toBe(gone(start))
+              if (Either.isLeft(read)) expect(read.left).toMatchObject({ _tag: "PieceDamaged", offset: start })
+              else expect(read.right.bytes).toStrictEqual(bytes.slice(start, Math.min(stop, start + 3)))
+            }
+            expect(yield* store.settled(file)).toEqual(model)
+            expect((yield* store.get(file)).freed).toBe(freed.size > 0)
+          }
+        })).pipe(Effect.provide(layer)),
+      { fastCheck: { numRuns: 20 } }
+    )
+
+    it.effect("signals at once, and when a file was added, may be tried again or was let go", () =>
+      Effect.scoped(Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        // whatever a store does but once, when it is first written to, is done
+        yield* add("/before", someBytes(1))
+        const signals = yield* listen
+        yield* Queue.take(signals)
+        const { file } = yield* add("/a", someBytes(10))
+        yield* Queue.take(signals)
+        yield* store.setFailure(file, Option.some("refused"))
+        expect(yield* Queue.poll(signals)).toStrictEqual(Option.none())
+        yield* store.setFailure(file, Option.none())
+        yield* Queue.take(signals)
+        const holder = yield* Scope.make()
+        yield* Scope.extend(store.claim(file), holder)
+        yield* store.setTrouble(file, trouble)
+        yield* store.settle(file, 0, 4)
+        expect(yield* Queue.poll(signals)).toStrictEqual(Option.none())
+        yield* Scope.close(holder, Exit.void)
+        yield* Queue.take(signals)
+      })).pipe(Effect.provide(layer)))
+
+    it.effect("gives each listener its own signals, and a late one the first at once", () =>
+      Effect.scoped(Effect.gen(function*() {
+        const [one, other] = [yield* listen, yield* listen]
+        yield* Queue.take(one)
+        yield* Queue.take(other)
+        yield* add("/a", someBytes(10))
+        yield* Queue.take(one)
+        yield* Queue.take(other)
+        yield* Queue.take(yield* listen)
+      })).pipe(Effect.provide(layer)))
+
+    it.effect("may join signals for a busy listener, but loses none", () =>
+      Effect.scoped(Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const [started, mayGoOn, allSeen] = [
+          yield* Deferred.make<void>(),
+          yield* Deferred.make<void>(),
+          yield* Deferred.make<void>()
+        ]
+        yield* store.arrivals.pipe(
+          Stream.runForEach(() =>
+            Effect.gen(function*() {
+              const { length } = yield* listed
+              yield* Deferred.succeed(started, undefined)
+              yield* Deferred.await(mayGoOn)
+              if (length === 10) yield* Deferred.succeed(allSeen, undefined)
+            })
+          ),
+          Effect.forkScoped
+        )
+        yield* Deferred.await(started)
+        for (let count = 0; count < 10; count++) yield* add(`/${count}`, someBytes(1))
+        yield* Deferred.succeed(mayGoOn, undefined)
+        yield* Deferred.await(allSeen)
+      })).pipe(Effect.provide(layer)))
   })
 }

@@ -4,7 +4,8 @@
  *
  * @module
  */
-import { Chunk, Effect, Logger, LogLevel, Stream } from "effect"
+import { Chunk, Effect, Logger, LogLevel, Option, Stream } from "effect"
+import type { Scope } from "effect"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
 
@@ -13,7 +14,14 @@ const say = (text: string) => Effect.sync(() => process.stdout.write(text))
 
 const add = Effect.gen(function*() {
   const store = yield* ChunkStore.ChunkStore
-  const id = yield* store.begin({ path: "c", source: "/c", name: "c", chunkSize: 1024 })
+  const id = yield* store.begin({
+    path: "c",
+    source: "/c",
+    name: "c",
+    chunkSize: 1024,
+    destination: Option.none(),
+    version: Option.none()
+  })
   yield* store.append(id, new Uint8Array(1024))
   yield* store.append(id, new Uint8Array(1024))
   yield* say("adding")
@@ -35,8 +43,13 @@ const open = Effect.gen(function*() {
 
 if (what === "open") await Effect.runPromise(say("opening, "))
 const alive = setInterval(() => {}, 1000)
+const chosen: Effect.Effect<void, unknown, ChunkStore.ChunkStore | Scope.Scope> = what === "add"
+  ? add
+  : what === "claim"
+  ? claim
+  : open
 await Effect.runPromise(
-  Effect.scoped(what === "add" ? add : what === "claim" ? claim : open).pipe(
+  Effect.scoped(chosen).pipe(
     Effect.provide(ChunkStoreSqlite.layer({ file: file! })),
     Logger.withMinimumLogLevel(LogLevel.None)
   )

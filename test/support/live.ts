@@ -3,7 +3,6 @@
  *
  * @module
  */
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as HttpServer from "@effect/platform/HttpServer"
 import { Chunk, Context, Effect, Layer, Logger, LogLevel, Redacted, type Scope, Stream } from "effect"
 import * as Fs from "node:fs"
@@ -11,6 +10,7 @@ import * as Net from "node:net"
 import * as Path from "node:path"
 import * as ApiKey from "../../src/client/ApiKey.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
+import * as HttpClientNode from "../../src/client/HttpClientNode.ts"
 import * as Source from "../../src/client/Source.ts"
 import * as TransportHttp from "../../src/client/TransportHttp.ts"
 import * as Uploader from "../../src/client/Uploader.ts"
@@ -32,10 +32,10 @@ export const client = (
         chunkSize: options.chunkSize ?? 1000,
         retry: { initialDelay: "10 millis", maxDelay: "100 millis", ...options.retry }
       }).pipe(
-        Layer.provide(TransportHttp.layer),
+        Layer.provide(TransportHttp.layerStreamed()),
         Layer.provide([
           ChunkStoreSqlite.layer({ file }),
-          NodeHttpClient.layerUndici,
+          HttpClientNode.layer(),
           ApiKey.layer(Redacted.make(options.key ?? apiKey))
         ]),
         Layer.provide(Logger.minimumLogLevel(LogLevel.Error))

@@ -55,7 +55,10 @@ export const make = (options: PaceOptions) =>
 
     const acknowledged = (bytes: number) =>
       Effect.gen(function*() {
-        if (revision !== 2) return
+        if (revision !== 2) {
+          measured.millis = 0
+          return
+        }
         measured.bytes += bytes
         if (bytes * 2 > body) measured.bodies++
         if (measured.bodies < 2 * permits) return

@@ -42,6 +42,8 @@ const isRunning = (pid: number): boolean => {
   }
 }
 
+export type Owners = Effect.Effect.Success<ReturnType<typeof make>>
+
 /** This program as an owner: it beats while it has anything in hand, and is struck off when the scope closes. */
 export const make = Effect.fnUntraced(function*(database: Database) {
   const { read, sql, write } = database
@@ -92,6 +94,12 @@ export const make = Effect.fnUntraced(function*(database: Database) {
     return !(yield* isDead(row))
   })
 
+  /** Inside a `read` or `write`: the owners that live. */
+  const living = Effect.flatMap(sql`SELECT id, host, pid, beat_at FROM owners ORDER BY id`, decodeOwners).pipe(
+    Effect.flatMap(Effect.filter((owner) => Effect.negate(isDead(owner)))),
+    Effect.map((owners): ReadonlySet<number> => new Set(owners.map(({ id }) => id)))
+  )
+
   /** A number for one thing in hand until the scope closes; meanwhile the heart beats. */
   const hold = Effect.acquireRelease(
     Ref.modify(holds, ({ last, open }) => [last + 1, { last: last + 1, open: open + 1 }]),
@@ -111,7 +119,7 @@ export const make = Effect.fnUntraced(function*(database: Database) {
         const dead = yield* Effect.flatMap(owners, Effect.filter(isDead))
         yield* Effect.forEach(dead, ({ id }) => sql`DELETE FROM owners WHERE id = ${id}`, { discard: true })
         yield* sql`UPDATE files SET state = 'dropping' WHERE state = 'adding' AND owner NOT IN (SELECT id FROM owners)`
-        yield* sql`UPDATE files SET owner = NULL, hold = NULL
+        yield* sql`UPDATE files SET owner = NULL, hold = NULL, next_try = NULL
           WHERE owner IS NOT NULL AND owner NOT IN (SELECT id FROM owners)`
       })
     )
@@ -135,5 +143,5 @@ export const make = Effect.fnUntraced(function*(database: Database) {
     }).pipe(Effect.ignoreLogged)
   )
 
-  return { me, beat, isHeld, hold, sweep }
+  return { me, beat, isHeld, living, hold, sweep }
 })

@@ -5,18 +5,26 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Sha256 } from "../../protocol/Sha256.ts"
 import { UploadId } from "../../protocol/UploadId.ts"
 import type { BufferedFile, Delivery, DeliveryReceipt } from "../ChunkStore.ts"
 import { FileId } from "../ChunkStore.ts"
 
-const Count = Schema.NonNegativeInt
+/** As `Schema.NonNegativeInt` and `Schema.NullOr` are, but each in one look: lists have many rows of many columns. */
+const isCount = (input: unknown): input is number => Number.isSafeInteger(input) && Number(input) >= 0
+const nullable = <A>(is: (input: unknown) => input is A) =>
+  Schema.declare((input: unknown): input is A | null => input === null || is(input))
+
+const Count = Schema.declare(isCount)
+const NullableCount = nullable(isCount)
+const NullableText = nullable(Predicate.isString)
 
 /** Also what selects them: `columns`. */
 const FileRow = Schema.Struct({
   id: FileId,
-  owner: Schema.NullOr(Schema.Number),
+  owner: NullableCount,
   path: Schema.String,
   source: Schema.String,
   name: Schema.String,
@@ -25,23 +33,36 @@ const FileRow = Schema.Struct({
   sha256: Sha256,
   chunks: Count,
   first_index: Count,
-  added_at: Schema.Number,
+  added_at: Count,
   settled_bytes: Count,
-  endpoint: Schema.NullOr(Schema.String),
-  sent_name: Schema.NullOr(Schema.String),
-  upload_id: Schema.NullOr(UploadId),
-  revision: Schema.NullOr(Schema.Literal(1, 2)),
-  server_name: Schema.NullOr(Schema.String),
-  sending: Schema.NullOr(Count),
-  failure: Schema.NullOr(Schema.String),
-  version: Schema.NullOr(Schema.String)
+  endpoint: NullableText,
+  sent_name: NullableText,
+  upload_id: nullable(Schema.is(UploadId)),
+  revision: nullable((input) => input === 1 || input === 2),
+  server_name: NullableText,
+  sending: NullableCount,
+  failure: NullableText,
+  trouble: NullableText,
+  next_try: NullableCount,
+  destination: NullableText,
+  version: NullableText,
+  freed: Schema.declare((input) => input === 0 || input === 1)
 })
 export type FileRow = typeof FileRow.Type
 
 /** The columns of a file's row, for `SELECT`. */
 export const columns = Object.keys(FileRow.fields).join(", ")
 
-export const decodeFiles = Schema.decodeUnknown(Schema.Array(FileRow))
+const names = Object.keys(FileRow.fields)
+const decodeRecords = Schema.decodeUnknown(Schema.Array(FileRow))
+
+/** Of rows as arrays of `columns`: SQLite gives those in a third of the time that it takes for objects. */
+export const decodeFiles = (rows: ReadonlyArray<ReadonlyArray<unknown>>) =>
+  decodeRecords(rows.map((row) => {
+    const record: Record<string, unknown> = {}
+    for (let at = 0; at < names.length; at++) record[names[at]!] = row[at]
+    return record
+  }))
 
 const delivery = (row: FileRow): Option.Option<Delivery> =>
   row.endpoint === null || row.upload_id === null ? Option.none() : Option.some({
@@ -53,21 +74,34 @@ const delivery = (row: FileRow): Option.Option<Delivery> =>
     sending: Option.fromNullable(row.sending)
   })
 
-export const toFile = (row: FileRow): BufferedFile => ({
-  id: row.id,
-  path: row.path,
-  source: row.source,
-  name: row.name,
-  chunkSize: row.chunk_size,
-  size: row.size,
-  sha256: row.sha256,
-  chunks: row.chunks,
-  firstIndex: row.first_index,
-  addedAt: row.added_at,
-  settledBytes: row.settled_bytes,
-  delivery: delivery(row),
-  failure: Option.fromNullable(row.failure)
-})
+/** With the owners that live, in whatever they have in hand. */
+export const toFile = (living: ReadonlySet<number>) => (row: FileRow): BufferedFile => {
+  const held = row.owner !== null && living.has(row.owner)
+  return {
+    id: row.id,
+    path: row.path,
+    source: row.source,
+    name: row.name,
+    chunkSize: row.chunk_size,
+    size: row.size,
+    sha256: row.sha256,
+    chunks: row.chunks,
+    firstIndex: row.first_index,
+    addedAt: row.added_at,
+    settledBytes: row.settled_bytes,
+    delivery: delivery(row),
+    failure: Option.fromNullable(row.failure),
+    trouble: Option.map(Option.fromNullable(row.trouble), (reason) => ({
+      reason,
+      // Whoever died in possession of it waits no more.
+      nextTry: row.owner !== null && !held ? Option.none() : Option.fromNullable(row.next_try)
+    })),
+    held,
+    freed: row.freed === 1,
+    destination: Option.fromNullable(row.destination),
+    version: Option.fromNullable(row.version)
+  }
+}
 
 const ReceiptRow = Schema.Struct({
   id: Schema.Number,

@@ -15,10 +15,11 @@ import * as Place from "./sqlitePlace.ts"
 const pageSize = 65536
 
 /**
- * `files.version` is set for files that are sent from where they lie. `owners` are the running programs that add or send files, `files.owner` with `hold` is what they have in hand.
- * `pieces.encoding` is 0 for plain bytes; `data` stands last, so that reading the other columns never reads blobs.
+ * The tables as their first version had them; `upgrades` makes the newer ones of it. `owners` are the running programs that
+ * add or send files, `files.owner` with `hold` is what they have in hand. `pieces.encoding` is 0 for plain bytes; `data`
+ * stands last, so that reading the other columns never reads blobs.
  */
-const tables = [
+const firstTables = [
   `CREATE TABLE owners (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     host TEXT NOT NULL,
@@ -83,6 +84,26 @@ const tables = [
   ) STRICT, WITHOUT ROWID`
 ]
 
+/**
+ * What makes version 1, 2 and so on of the version before. Version 2: `files.external` marks files that are sent from where
+ * they lie, which `version` did before it was known of other files too. `files.freed`: pieces that its server has were
+ * removed. Receipts know their `source` from version 2 on.
+ */
+const upgrades = [
+  firstTables,
+  [
+    `ALTER TABLE files ADD COLUMN destination TEXT`,
+    `ALTER TABLE files ADD COLUMN external INTEGER NOT NULL DEFAULT 0`,
+    `UPDATE files SET external = 1 WHERE version IS NOT NULL`,
+    `ALTER TABLE files ADD COLUMN trouble TEXT`,
+    `ALTER TABLE files ADD COLUMN next_try INTEGER`,
+    `ALTER TABLE files ADD COLUMN freed INTEGER NOT NULL DEFAULT 0`,
+    `ALTER TABLE receipts ADD COLUMN source TEXT`,
+    `ALTER TABLE receipts ADD COLUMN version TEXT`,
+    `CREATE INDEX receipts_by_source ON receipts (source, version)`
+  ]
+]
+
 const decodeTables = Schema.decodeUnknown(Schema.Array(Schema.Struct({ name: Schema.String, columns: Schema.String })))
 const decodeMarks = Schema.decodeUnknown(
   Schema.Tuple(
@@ -100,7 +121,7 @@ const marks = ({ sql }: Database) =>
     ([row]) => row
   )
 
-/** What the database is, from within a `read` or `write`. */
+/** What the database is, from within a `read` or `write`; of version 0 when there are no tables of ours in it. */
 const survey = Effect.fnUntraced(function*(database: Database) {
   const { owner, version } = yield* marks(database)
   const found = yield* Effect.flatMap(
@@ -112,14 +133,15 @@ const survey = Effect.fnUntraced(function*(database: Database) {
   const refuse = (reason: keyof typeof Place.refusals) =>
     Effect.fail(new ChunkStoreError({ message: Place.refusals[reason](database.file) }))
   if (owner === Place.applicationId) {
-    return version > Place.version ? yield* refuse("newer") : { isOurs: true, hasLegacy }
+    return version > Place.version ? yield* refuse("newer") : { version, hasLegacy }
   }
   const isEmpty = owner === 0 && version === 0 && found.length === (hasLegacy ? 1 : 0)
-  return isEmpty ? { isOurs: false, hasLegacy } : yield* refuse("foreign")
+  return isEmpty ? { version, hasLegacy } : yield* refuse("foreign")
 })
 
-const create = Effect.fnUntraced(function*({ sql }: Database) {
-  yield* Effect.forEach(tables, (table) => sql.unsafe(table), { discard: true })
+/** Brings the tables up to date, from nothing too, from within a `write`. */
+const upgrade = Effect.fnUntraced(function*({ sql }: Database, version: number) {
+  yield* Effect.forEach(upgrades.slice(version).flat(), (statement) => sql.unsafe(statement), { discard: true })
   yield* sql.unsafe(`PRAGMA application_id = ${Place.applicationId}`)
   yield* sql.unsafe(`PRAGMA user_version = ${Place.version}`)
 })
@@ -151,14 +173,14 @@ const repack = Effect.fnUntraced(function*(database: Database) {
 export const setUp = Effect.fnUntraced(function*(database: Database) {
   const { read, sql, writeAlone } = database
   const first = yield* read(survey(database))
-  if (!first.isOurs || first.hasLegacy) {
+  if (first.version < Place.version || first.hasLegacy) {
     if (first.hasLegacy) yield* Place.closeToOthers(database.file)
-    else yield* read(layout(database))
+    else if (first.version === 0) yield* read(layout(database))
     yield* writeAlone(
       Effect.gen(function*() {
         // Another process may have done it since.
         const now = yield* survey(database)
-        if (!now.isOurs) yield* create(database)
+        if (now.version < Place.version) yield* upgrade(database, now.version)
         if (now.hasLegacy) yield* LegacyBuffer.takeOver(database)
       })
     )

@@ -1,52 +1,90 @@
 /**
- * Gives the space of dropped files back to the disk, in steps short enough for timers to run between them.
+ * Gives the space of dropped files and freed pieces back to the disk, in steps short enough for timers to run between them,
+ * and knows how much of it is in use.
  *
  * @module
  */
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
+import type { FileId } from "../ChunkStore.ts"
 import type { Database } from "./sqliteDatabase.ts"
 import { breathe, stepBytes } from "./sqliteDatabase.ts"
 
 const stepPieces = 256
 
+/**
+ * So much free space stays in the database file while pieces of a file are freed one after the other. To shorten the file,
+ * SQLite moves pages from its end into the free ones, so that freeing a piece would cost as much as adding one; and whatever
+ * is added meanwhile needs the pages again. Above this, each freed piece pays for one step: the disk is never more than this
+ * behind, and no `settle` ever waits for more than a step. Dropping a file gives back all.
+ */
+const slackBytes = 4 * stepBytes
+
 const decodePieces = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ id: Schema.Number, length: Schema.Number }))
 )
-const decodeFree = Schema.decodeUnknown(
-  Schema.Tuple(Schema.Struct({ free: Schema.Number, page: Schema.Number, vacuum: Schema.Number }))
+const decodePages = Schema.decodeUnknown(
+  Schema.Tuple(
+    Schema.Struct({ count: Schema.Number, free: Schema.Number, page: Schema.Number, vacuum: Schema.Number })
+  )
 )
+
+export type Space = ReturnType<typeof make>
 
 /** Removes what is in state `dropping`, and shortens the database file. Cut off, it is carried on at the next start. */
 export const make = ({ read, sql, write }: Database) => {
-  const remove = Effect.gen(function*() {
-    const pieces = yield* Effect.flatMap(
-      sql`SELECT pieces.id, pieces.length FROM files JOIN pieces ON pieces.file = files.id
-        WHERE files.state = 'dropping' ORDER BY files.id, pieces.start LIMIT ${stepPieces}`,
-      decodePieces
-    )
+  const pages = Effect.map(
+    Effect.flatMap(
+      sql`SELECT page_count AS count, freelist_count AS free, page_size AS page, auto_vacuum AS vacuum
+        FROM pragma_page_count, pragma_freelist_count, pragma_page_size, pragma_auto_vacuum`,
+      decodePages
+    ),
+    ([row]) => row
+  )
+
+  /** Deletes what of these fits into a step, at least one; whether there can be no more than these. */
+  const removePieces = Effect.fnUntraced(function*(pieces: Effect.Effect.Success<ReturnType<typeof decodePieces>>) {
     let bytes = 0
     for (const { id, length } of pieces) {
       if (bytes > 0 && bytes + length > stepBytes) return false
       yield* sql`DELETE FROM pieces WHERE id = ${id}`
       bytes += length
     }
-    yield* sql`DELETE FROM settled WHERE file IN (SELECT id FROM files WHERE state = 'dropping')`
-    yield* sql`DELETE FROM files WHERE state = 'dropping' AND NOT EXISTS (SELECT 1 FROM pieces WHERE file = files.id)`
     return pieces.length < stepPieces
   })
 
-  const shrink = Effect.gen(function*() {
-    const [{ free, page, vacuum }] = yield* Effect.flatMap(
-      sql`SELECT freelist_count AS free, page_size AS page, auto_vacuum AS vacuum
-        FROM pragma_freelist_count, pragma_page_size, pragma_auto_vacuum`,
-      decodeFree
+  const remove = Effect.gen(function*() {
+    const pieces = yield* Effect.flatMap(
+      sql`SELECT pieces.id, pieces.length FROM files JOIN pieces ON pieces.file = files.id
+        WHERE files.state = 'dropping' ORDER BY files.id, pieces.start LIMIT ${stepPieces}`,
+      decodePieces
     )
+    if (!(yield* removePieces(pieces))) return false
+    yield* sql`DELETE FROM settled WHERE file IN (SELECT id FROM files WHERE state = 'dropping')`
+    yield* sql`DELETE FROM files WHERE state = 'dropping' AND NOT EXISTS (SELECT 1 FROM pieces WHERE file = files.id)`
+    return true
+  })
+
+  /** One step, inside a `write`: removes pieces that are wholly settled; whether there are no more. */
+  const freeSettled = Effect.fnUntraced(function*(file: FileId) {
+    const pieces = yield* Effect.flatMap(
+      // From the settled ranges, of which there are few, to the pieces that are still there: never over all of the file.
+      sql`SELECT pieces.id, pieces.length FROM settled CROSS JOIN pieces
+        ON pieces.file = settled.file AND pieces.start >= settled.start AND pieces.start < settled.stop
+        WHERE settled.file = ${file} AND pieces.start + pieces.length <= settled.stop LIMIT ${stepPieces}`,
+      decodePieces
+    )
+    if (pieces.length > 0) yield* sql`UPDATE files SET freed = 1 WHERE id = ${file}`
+    return yield* removePieces(pieces)
+  })
+
+  const shrink = Effect.gen(function*() {
+    const { free, page, vacuum } = yield* pages
     if (vacuum !== 2) return true
-    const pages = Math.min(free, Math.floor(stepBytes / page))
+    const count = Math.min(free, Math.floor(stepBytes / page))
     // One by one: the driver steps a statement without result columns only once, whatever number it is given.
-    for (let freed = 0; freed < pages; freed++) yield* sql`PRAGMA incremental_vacuum(1)`
-    return pages === free
+    for (let freed = 0; freed < count; freed++) yield* sql`PRAGMA incremental_vacuum(1)`
+    return count === free
   })
 
   const step = write(Effect.zipWith(remove, shrink, (removed, shrunk) => removed && shrunk))
@@ -63,5 +101,18 @@ export const make = ({ read, sql, write }: Database) => {
     Effect.asVoid
   )
 
-  return { reclaim, reclaimIfNeeded: Effect.whenEffect(reclaim, isNeeded) }
+  /** One step of shortening the file, when more than the slack is free in it. */
+  const trim = Effect.whenEffect(
+    Effect.zipRight(write(shrink), breathe),
+    Effect.map(read(pages), ({ free, page, vacuum }) => vacuum === 2 && free * page > slackBytes)
+  )
+
+  return {
+    reclaim,
+    reclaimIfNeeded: Effect.whenEffect(reclaim, isNeeded),
+    freeSettled,
+    trim,
+    /** Bytes in use in the database file, inside a `read` or `write`. */
+    used: Effect.map(pages, ({ count, free, page }) => (count - free) * page)
+  }
 }
