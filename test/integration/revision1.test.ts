@@ -80,7 +80,7 @@ for (const [serverName, { keepsOpen, make }] of Object.entries(servers)) {
         ].map((file, seed) => ({ ...file, bytes: bytesOf(file.size, seed) }))
         for (const { bytes, name } of files) yield* Live.add(uploader, name, bytes)
         const outcomes = yield* uploader.uploadAll({ endpoint: server.url })
-        assert.deepStrictEqual(
+        assert.sameDeepMembers(
           outcomes.map(({ path, serverName, state }) => ({ path, serverName, state })),
           files.map(({ name, onServer }) => ({
             path: name,
@@ -181,6 +181,12 @@ for (const [serverName, { keepsOpen, make }] of Object.entries(servers)) {
               yield* Live.add(uploader, stage, bytes)
               const [outcome] = yield* uploader.uploadAll({ endpoint: proxy.url })
               yield* planned.done
+              if (stage === "before the request" && outcome!.state === "delivered") {
+                // the client saw the cut before it had sent a byte of the body: that is sure to be nowhere
+                yield* bringing(server, 3)
+                equal(yield* Live.read(server.folder, stage), bytes)
+                continue
+              }
               assert.strictEqual(outcome!.state, "unconfirmed", stage)
               assert.include(Option.getOrThrow(outcome!.error), `Chunk ${at} may or may not have arrived`)
               const arrived = (yield* bringing(server, at + (arrives ? 1 : 0))).reduce(

@@ -23,13 +23,13 @@ export const apiKey = "the key"
 /** The whole client over a buffer; its pauses are short. */
 export const client = (
   file: string,
-  options: { readonly key?: string; readonly chunkSize?: number; readonly retry?: Uploader.UploaderOptions["retry"] } =
-    {}
+  options: Partial<Uploader.UploaderOptions> & { readonly key?: string } = {}
 ): Effect.Effect<Context.Tag.Service<Uploader.Uploader>, never, Scope.Scope> =>
   Effect.map(
     Layer.build(
       Uploader.layer({
-        chunkSize: options.chunkSize ?? 1000,
+        chunkSize: 1000,
+        ...options,
         retry: { initialDelay: "10 millis", maxDelay: "100 millis", ...options.retry }
       }).pipe(
         Layer.provide(TransportHttp.layerStreamed()),

@@ -16,7 +16,7 @@ import * as UploadEvent from "../UploadEvent.ts"
 import * as Revision1 from "./deliverRevision1.ts"
 import * as Delivery from "./delivery.ts"
 import { smallestAfter413 } from "./pace.ts"
-import { delayOf, isPassing, patience } from "./retry.ts"
+import { delayOf, isPassing, patience, type Wait } from "./retry.ts"
 
 /** How often a body that arrives damaged is sent. */
 const mostDamaged = 5
@@ -68,6 +68,12 @@ const cut = (file: BufferedFile, [from, to]: Ranges.Range, { max, min }: Fitting
   return [from, Math.min(to, Math.max(from + min, inside))]
 }
 
+/** What is missing but for these ranges. */
+const without = (file: BufferedFile, missing: Ranges.Ranges, ranges: Ranges.Ranges): Ranges.Ranges =>
+  ranges.length === 0
+    ? missing
+    : Ranges.missing(ranges.reduce(Ranges.add, Ranges.missing(missing, file.size)), file.size)
+
 const verified = (file: BufferedFile, done: {
   readonly actualFilename: string
   readonly size?: number | null | undefined
@@ -83,13 +89,14 @@ const verified = (file: BufferedFile, done: {
     )
 
 /** Asks the server for the upload; `None` when it does not know it. */
-const ask = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId) =>
+const ask = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId, wait?: Wait) =>
   Effect.tap(
     Delivery.persist(
       parts,
       file,
       isPassing,
-      parts.pace.request(parts.transport.state(parts.endpoint, id), () => 0)
+      parts.pace.request(parts.transport.state(parts.endpoint, id), () => 0),
+      wait
     ),
     () => parts.pace.speaks(2)
   )
@@ -155,17 +162,25 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       yield* Delivery.progress(parts, file, most)
     })
 
-  /** Sends ranges, several requests at once, until one says something that changes the course; those in flight end. */
-  const send = (ranges: Ranges.Ranges, isAlone: boolean) =>
+  /**
+   * Sends ranges, several requests at once, until one says something that changes the course; those in flight end. What is
+   * `exact` goes as it is, before the rest of what is missing.
+   */
+  const send = (exact: Ranges.Ranges, ranges: Ranges.Ranges, isAlone: boolean) =>
     Effect.gen(function*() {
-      const queue = [...ranges]
+      const again = [...exact]
+      const queue = [...without(file, ranges, exact)]
       const acknowledged: Array<Ranges.Range> = []
+      const unsure: Array<Ranges.Range> = []
       let turn: Turn | undefined
       const next = (): Ranges.Range | undefined => {
-        const range = turn === undefined ? queue.shift() : undefined
-        if (range === undefined) return undefined
-        const first = cut(file, range, pace.fitting())
-        if (first[1] < range[1]) queue.unshift([first[1], range[1]])
+        if (turn !== undefined) return undefined
+        const range = again.shift()
+        if (range !== undefined) return range
+        const rest = queue.shift()
+        if (rest === undefined) return undefined
+        const first = cut(file, rest, pace.fitting())
+        if (first[1] < rest[1]) queue.unshift([first[1], rest[1]])
         return first
       }
       // a receipt says more than what went wrong beside it
@@ -180,9 +195,9 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
             Effect.catchAll((error) => {
               if (statusIs(413)(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: to - from }))
               const passes = Option.isSome(revision) ? isPassing : Delivery.isHarmless
-              return isTransportError(error) && passes(error)
-                ? Effect.succeed(turns({ _tag: "Trouble", error }))
-                : Effect.fail(error)
+              if (!isTransportError(error) || !passes(error)) return Effect.fail(error)
+              if (Delivery.isAmbiguous(error) || exact.includes(range)) unsure.push(range)
+              return Effect.succeed(turns({ _tag: "Trouble", error }))
             })
           )
           if ("_tag" in answer) return
@@ -196,14 +211,16 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
         concurrency: "unbounded",
         discard: true
       })
-      return { acknowledged, turn }
+      return { acknowledged, turn, unsure: [...unsure, ...again] }
     })
 
   // the first request of a file goes alone, and the first one after trouble
   let isAlone = !known || Option.isNone(revision)
+  // what may be at the server, or on its way: bytes that it has may only be sent again as they were cut before
+  let unsure: Ranges.Ranges = []
   for (let closing = false;;) {
     if (missing.length === 0 && !closing) {
-      const state = yield* ask(parts, file, id)
+      const state = yield* ask(parts, file, id, wait)
       if (Option.isNone(state)) return yield* forgotten
       if (state.value.complete) return yield* verified(file, state.value)
       if (state.value.state === "failed") {
@@ -216,11 +233,13 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       else closing = missing.length === 0
       continue
     }
-    const { acknowledged, turn } = yield* send(closing ? [[file.size, file.size]] : missing, isAlone)
+    const again = unsure
+    const { acknowledged, turn, ...round } = yield* (closing
+      ? send([[file.size, file.size]], [], isAlone)
+      : send(again, missing, isAlone))
+    unsure = closing ? [] : round.unsure
     // of an empty file, the empty range stays until it was acknowledged
-    if (acknowledged.length > 0) {
-      missing = Ranges.missing(acknowledged.reduce(Ranges.add, Ranges.missing(missing, file.size)), file.size)
-    }
+    missing = without(file, missing, acknowledged)
     isAlone = !known
     if (turn?._tag === "Receipt") {
       const { receipt } = turn
@@ -231,10 +250,13 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     } else if (turn?._tag === "TooLarge") {
       if (turn.sent <= smallestAfter413) return yield* turn.error
       pace.tooLarge(turn.sent, turn.error)
-      if (known) missing = []
+      if (known) missing = unsure = []
     } else if (turn?._tag === "Trouble") {
       yield* wait(turn.error)
       isAlone = true
+      // as it was cut it does not get through, twice: once the server has told what is missing, it may be cut anew
+      const { max } = pace.fitting()
+      if (again.some(([from, to]) => to - from > max) && acknowledged.length === 0) missing = unsure = []
     }
     if (closing && acknowledged.length > 0) {
       closing = false

@@ -139,14 +139,10 @@ export const persist = <A, E>(
   parts: Parts,
   file: BufferedFile,
   passes: (error: TransportError) => boolean,
-  exchange: Effect.Effect<A, TransportError | E>
+  exchange: Effect.Effect<A, TransportError | E>,
+  wait: Retry.Wait = Retry.patience(parts.retry, pause(parts, file)).wait
 ): Effect.Effect<A, TransportError | E | Retry.GaveUpWaiting> =>
-  Retry.persist(
-    exchange,
-    (error): error is TransportError => isTransportError(error) && passes(error),
-    pause(parts, file),
-    parts.retry
-  )
+  Retry.persist(exchange, (error): error is TransportError => isTransportError(error) && passes(error), wait)
 
 /** The request for a range of a file, read from the buffer and checked against its hashes. */
 export const outgoing = (

@@ -66,6 +66,9 @@ export const delayOf = (error: TransportError, attempt: number, options: RetryOp
 /** Tells of a pause of so many milliseconds, and makes it. */
 export type Pause = (error: TransportError, delay: number) => Effect.Effect<void>
 
+/** Waits before the next try. */
+export type Wait = (error: TransportError) => Effect.Effect<void, GaveUpWaiting>
+
 /** Counts failures in a row, and waits after each, longer and longer. */
 export const patience = (options: RetryOptions, pause: Pause) => {
   let failures = 0
@@ -76,8 +79,7 @@ export const patience = (options: RetryOptions, pause: Pause) => {
       failures = 0
       since = undefined
     },
-    /** Waits before the next try. */
-    wait: (error: TransportError): Effect.Effect<void, GaveUpWaiting> =>
+    wait: ((error) =>
       Effect.gen(function*() {
         const now = yield* Clock.currentTimeMillis
         since ??= now
@@ -90,7 +92,7 @@ export const patience = (options: RetryOptions, pause: Pause) => {
         const delay = Math.min(yield* delayOf(error, failures, options), left)
         failures++
         yield* pause(error, delay)
-      })
+      })) satisfies Wait
   }
 }
 
@@ -98,15 +100,12 @@ export const patience = (options: RetryOptions, pause: Pause) => {
 export const persist = <A, E, R>(
   exchange: Effect.Effect<A, TransportError | E, R>,
   isPassing: (error: TransportError | E) => error is TransportError,
-  pause: Pause,
-  options: RetryOptions
-): Effect.Effect<A, TransportError | E | GaveUpWaiting, R> =>
-  Effect.suspend(() => {
-    const { wait } = patience(options, pause)
-    const attempt: Effect.Effect<A, TransportError | E | GaveUpWaiting, R> = Effect.catchIf(
-      exchange,
-      isPassing,
-      (error) => Effect.zipRight(wait(error), Effect.suspend(() => attempt))
-    )
-    return attempt
-  })
+  wait: Wait
+): Effect.Effect<A, TransportError | E | GaveUpWaiting, R> => {
+  const attempt: Effect.Effect<A, TransportError | E | GaveUpWaiting, R> = Effect.catchIf(
+    exchange,
+    isPassing,
+    (error) => Effect.zipRight(wait(error), Effect.suspend(() => attempt))
+  )
+  return attempt
+}
