@@ -3,13 +3,17 @@
  *
  * @module
  */
+import * as NodeContext from "@effect/platform-node/NodeContext"
 import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Effect, Option, Stream } from "effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
 import * as Source from "../../src/client/Source.ts"
 import type * as Uploader from "../../src/client/Uploader.ts"
 import type { UploadEvent } from "../../src/client/UploadEvent.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import * as World from "../support/clientWorld.ts"
+import { temporaryFolder } from "../support/sqliteFiles.ts"
 
 const { bytesOf, client, content, endpoint } = World
 
@@ -118,6 +122,70 @@ describe("Uploader, direct", () => {
       yield* send(uploader, source)
       expect(yield* send(uploader, source)).toMatchObject({ serverName: Option.some("big (1).bin") })
       expect(yield* files.names).toEqual(["big (1).bin", "big.bin"])
+    }))
+})
+
+describe("Uploader, direct, with a real file", () => {
+  const changes: ReadonlyArray<readonly [string, (path: string) => void]> = [
+    ["is written to", (path) => Fs.writeFileSync(path, bytesOf(40, 9))],
+    ["grows", (path) => Fs.appendFileSync(path, "x")],
+    ["is cut short", (path) => Fs.truncateSync(path, 8)],
+    ["is replaced by another one of the same size and time", (path) => {
+      const { atime, mtime } = Fs.statSync(path)
+      Fs.writeFileSync(`${path}.new`, bytesOf(40, 9))
+      Fs.utimesSync(`${path}.new`, atime, mtime)
+      Fs.renameSync(`${path}.new`, path)
+    }],
+    ["is removed", (path) => Fs.rmSync(path)]
+  ]
+  for (const [what, change] of changes) {
+    it.scoped(`publishes nothing when it ${what} meanwhile`, () =>
+      Effect.gen(function*() {
+        const path = Path.join(yield* temporaryFolder, "a.bin")
+        Fs.writeFileSync(path, bytesOf(40))
+        Fs.utimesSync(path, 1_000_000, 1_000_000)
+        const { files, transport } = yield* World.server
+        const { sends, store, uploader } = yield* client(transport, {
+          send: (proceed, number) =>
+            Effect.tap(proceed, () => Effect.sync(() => number === 3 ? change(path) : undefined))
+        })
+        const source = yield* Effect.provide(Source.file(path), NodeContext.layer)
+        expect(yield* send(uploader, source)).toMatchObject({ state: "failed" })
+        expect(yield* files.names).toEqual([])
+        expect(yield* transport.state(endpoint, sends()[0]!.id!)).toEqual(Option.none())
+        expect(yield* store.adopted(path)).toEqual(Option.none())
+      }))
+  }
+
+  it.scoped("sends nothing of it when it changes while it is hashed", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const { calls, uploader } = yield* client(transport)
+      const { change, source } = changeable(bytesOf(10))
+      const hashed = {
+        ...source,
+        bytes: () => Stream.tap(source.bytes(4), () => Effect.sync(() => change(bytesOf(10, 2))))
+      }
+      const events = Chunk.toReadonlyArray(yield* Stream.runCollect(uploader.bufferAndUpload(hashed, { endpoint })))
+      expect(events).toMatchObject([{ _tag: "Skipped", message: "big.bin is being changed; try again later" }])
+      expect(calls).toEqual([])
+    }))
+
+  it.scoped("reads it anew after it was given up: what was recorded of it may be what was wrong", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { sends, uploader } = yield* client(transport)
+      const { source, state } = changeable(bytesOf(10))
+      // other bytes under the same version
+      const lying = {
+        ...source,
+        bytes: () => Stream.sync(() => bytesOf(10, 5))
+      }
+      expect(yield* send(uploader, lying)).toMatchObject({ state: "failed" })
+      expect(yield* transport.state(endpoint, sends()[0]!.id!)).toEqual(Option.none())
+      expect(state.version).toBe(1)
+      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
+      expect(yield* files.names).toEqual(["big.bin"])
     }))
 })
 

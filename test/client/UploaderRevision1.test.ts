@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Option, Stream } from "effect"
+import { Chunk, Effect, Fiber, Option, Stream } from "effect"
 import type * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as World from "../support/clientWorld.ts"
 
@@ -23,6 +23,12 @@ const {
   refused,
   states
 } = World
+
+const resent = (store: World.StoreService) =>
+  Effect.map(
+    Stream.runCollect(store.receipts),
+    (receipts) => Chunk.toReadonlyArray(receipts).map(({ resent }) => resent)
+  )
 
 describe("Uploader, to a revision-1 server", () => {
   it.scoped.each([0, 3, 4, 8, 9])(
@@ -118,15 +124,28 @@ describe("Uploader, to a revision-1 server", () => {
     (at) =>
       Effect.gen(function*() {
         const legacy = World.legacyServer()
-        const { add, sends, upload } = yield* client(legacy.transport, failing(lost, at))
+        const { add, sends, store, upload } = yield* client(legacy.transport, failing(lost, at))
         yield* add("a", bytesOf(10))
         expect(states((yield* upload()).outcomes)).toEqual(["unconfirmed"])
         const before = sends().length
         expect(states((yield* upload({ resendUnconfirmed: true })).outcomes)).toEqual(["delivered"])
+        expect(yield* resent(store)).toEqual([true])
         expect(inFile(legacy, "a")).toEqual(bytesOf(10))
         expect(sends().slice(before).map(({ offset }) => offset)).toEqual([0, 4, 8].slice(at))
       })
   )
+
+  it.scoped("says in the receipt that it sent a chunk again, only when it did", () =>
+    Effect.gen(function*() {
+      const legacy = World.legacyServer()
+      const { add, store, upload } = yield* client(legacy.transport, World.losing(1))
+      yield* add("a", bytesOf(10))
+      yield* upload({ resendUnconfirmed: true })
+      yield* add("b", bytesOf(10))
+      yield* upload({ resendUnconfirmed: true })
+      expect(yield* resent(store)).toEqual([true, false])
+      expect(inFile(legacy, "a")!.length).toBe(14)
+    }))
 
   it.scoped("still calls a chunk unconfirmed after a try to send it again that reached nobody", () =>
     Effect.gen(function*() {
