@@ -23,7 +23,7 @@ import {
 } from "../protocol/ProtocolError.ts"
 import { UploadId } from "../protocol/UploadId.ts"
 import { Authenticator } from "./Authenticator.ts"
-import type { Body } from "./Body.ts"
+import { type Body, BodyCut } from "./Body.ts"
 import { Receiver } from "./Receiver.ts"
 
 /** Seconds a client waits before it asks again about an upload that is being finished. */
@@ -55,6 +55,13 @@ const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Opt
     ? request.source as AsyncIterable<Uint8Array>
     : Stream.toAsyncIterable(request.stream)
 })
+
+/**
+ * A connection that is gone has no address any more, by which clients of revision 1 are told apart: its chunk would go to
+ * the wrong upload. (Platforms without sockets have no addresses at all.)
+ */
+const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest): boolean =>
+  Option.isNone(remoteAddress) && (source as { readonly socket?: unknown }).socket !== undefined
 
 const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
 const decodeId = Schema.decodeOption(UploadId)
@@ -88,6 +95,9 @@ const make = (path: string) =>
       const encoding = headers["content-encoding"]
       if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
         return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
+      }
+      if (isGone(request)) {
+        return yield* new BodyCut({ message: "The connection broke before the request was looked at" })
       }
       const { authorization: _, ...shown } = headers
       const { finishing, receipt } = yield* receiver.receive({

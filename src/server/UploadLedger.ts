@@ -153,6 +153,15 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
    */
   readonly remove: (key: UploadKey) => Effect.Effect<void, Conflict | LedgerError>
 
+  /**
+   * Bytes from `length` on are gone from storage: extents that end behind it are no longer committed, and an upload that was
+   * finishing is being received again. Returns the upload as it now is. What failed stays as it is.
+   */
+  readonly shorten: (key: UploadKey, length: number) => Effect.Effect<Upload, LedgerError>
+
+  /** All bytes are gone from storage: like `remove`, whatever the state. */
+  readonly lose: (key: UploadKey) => Effect.Effect<void, LedgerError>
+
   /** The committed extents in order. */
   readonly extents: (key: UploadKey) => Effect.Effect<ReadonlyArray<Extent>, LedgerError>
 
@@ -230,7 +239,8 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
       }),
     putExtent: (key, position, extent) =>
       Effect.sync(() => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent))),
-    removeExtents: (key) => Effect.sync(() => void extents.delete(key)),
+    removeExtents: (key, from) =>
+      Effect.sync(() => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at))),
     around: (key, position) =>
       Effect.sync(() => ({
         before: Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),

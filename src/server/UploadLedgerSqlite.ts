@@ -134,7 +134,7 @@ const make = (durability: Durability) =>
       forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
       putExtent: (key, position, extent) =>
         execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),
-      removeExtents: (key) => execute(sql`DELETE FROM extents WHERE key = ${key}`),
+      removeExtents: (key, from) => execute(sql`DELETE FROM extents WHERE key = ${key} AND position >= ${from}`),
       around: (key, position) =>
         Effect.all({
           before: firstExtent(
@@ -150,6 +150,12 @@ const make = (durability: Durability) =>
     })
   })
 
+/** A ledger over a connection at hand, whose settings it changes. */
+export const layerSql = (
+  options: { readonly durability?: Durability } = {}
+): Layer.Layer<UploadLedger, SqlError.SqlError | Migrator.MigrationError, SqlClient.SqlClient> =>
+  Layer.effect(UploadLedger, make(options.durability ?? "power"))
+
 /**
  * A ledger in the SQLite database at `file`, whose folder exists. A commit is on the disk before it returns
  * (`synchronous=FULL`), unless the durability is `process`. One server at a time.
@@ -159,7 +165,7 @@ export const layer = (options: {
   /** Default `power`. */
   readonly durability?: Durability
 }): Layer.Layer<UploadLedger, ServerFailure> =>
-  Layer.effect(UploadLedger, make(options.durability ?? "power")).pipe(
+  layerSql(options).pipe(
     Layer.provide(SqliteClient.layer({ filename: options.file })),
     Layer.catchAllCause((cause) =>
       Layer.fail(

@@ -59,8 +59,9 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
   ) => Effect.Effect<Extent, Body.BodyCut | Body.BodyTooLong | StoreError>
 
   /**
-   * Makes the extents durable, the entries of folders that lead to them too. Without an extent: the upload, be it empty,
-   * with whatever a process before this one wrote or trimmed of it.
+   * Makes the extents durable, which are those that `write` and `carry` returned, and the entries of folders that lead to
+   * them. Without an extent: the upload, be it empty. Where it fails, no later sync makes good of what was written before:
+   * an extent that was begun before the failure fails ever after, and has to be written again.
    */
   readonly sync: (
     written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>
@@ -76,6 +77,9 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
 
   /** The SHA-256 of whatever stands under a final name now; `None` when there is no such file. */
   readonly contentOf: (name: SafeName) => Effect.Effect<Option.Option<Sha256.Sha256>, StoreError>
+
+  /** How many bytes there are up to the last one in staging, whatever lies before it; `None` without such an upload. */
+  readonly length: (key: UploadKey) => Effect.Effect<Option.Option<number>, StoreError>
 
   /** The uploads in staging. */
   readonly keys: Effect.Effect<ReadonlyArray<UploadKey>, StoreError>
@@ -102,7 +106,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     to: UploadKey
   ) => Effect.Effect<ReadonlyArray<Extent>, StoreError>
 
-  /** Cuts off whatever lies behind the first `length` bytes; durable on return. */
+  /** Cuts off whatever lies behind the first `length` bytes; durable on return, be it cut off before. */
   readonly trim: (key: UploadKey, length: number) => Effect.Effect<void, StoreError>
 
   /** Removes the upload from staging; what was published stays. Repeatable. */
@@ -174,6 +178,7 @@ const makeMemory = () => {
       }),
     contentOf: (name) =>
       Effect.sync(() => Option.map(Option.fromNullable(published.get(name)), (found) => Sha256.of(found.bytes))),
+    length: (key) => Effect.sync(() => Option.map(Option.fromNullable(staged.get(key)), (found) => found.bytes.length)),
     keys: Effect.sync(() => [...staged.keys()]),
     publish: (key, _, name, mode) =>
       Effect.flatMap(file(key), (source) => {

@@ -26,6 +26,7 @@ import {
   unless,
   writeAll
 } from "./internal/disk.ts"
+import * as Syncs from "./internal/syncs.ts"
 import * as SafeName from "./SafeName.ts"
 import { type Extent, NameTaken, type StoreError, UploadKey, UploadStore } from "./UploadStore.ts"
 
@@ -94,6 +95,17 @@ const make = (
     /** Part files whose folder entry is not durable yet. */
     const fresh = new Set<UploadKey>()
 
+    const syncs = Syncs.make(disk)
+    const syncPart = (key: UploadKey) =>
+      withHandle(key, (handle) => io("syncing a part file", () => syncs.sync(key, handle)))
+
+    /** Fails as the sync did that may have lost bytes of these extents. */
+    const refuseDoubtful = (written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>) =>
+      Effect.forEach(written, ({ extent, key }) => {
+        const failed = extent === undefined ? undefined : syncs.failureSince(key, extent)
+        return failed === undefined ? Effect.void : Effect.fail(failure("syncing a part file")(failed.cause))
+      }, { discard: true })
+
     /** The folder of a final name, made if missing; none of its parts may be a link out of the output folder. */
     const folderOf = async (name: SafeName.SafeName): Promise<string> => {
       let folder = outputDir
@@ -120,25 +132,23 @@ const make = (
         }),
       write: (to, body) =>
         withHandle(to.key, (handle) =>
-          Effect.map(
-            Body.consume(body, {
-              limit: to.limit,
-              write: (pieces, at) => writeAll(handle, pieces, to.offset + at),
-              onWriteError: failure("writing")
-            }),
-            (written): Extent => ({ offset: to.offset, locator: "", ...written })
-          )),
+          Effect.suspend(() => {
+            const wrote = syncs.begin(to.key)
+            return Effect.map(
+              Body.consume(body, {
+                limit: to.limit,
+                write: (pieces, at) => writeAll(handle, pieces, to.offset + at),
+                onWriteError: failure("writing")
+              }),
+              (written) => wrote({ offset: to.offset, locator: "", ...written })
+            )
+          })),
       sync: (written) =>
         Effect.gen(function*() {
           const keys = [...new Set(written.map(({ key }) => key))]
-          yield* Effect.forEach(
-            keys,
-            (key) => withHandle(key, (handle) => io("syncing a part file", () => disk.syncFile(handle))),
-            {
-              concurrency: 8,
-              discard: true
-            }
-          )
+          yield* refuseDoubtful(written)
+          yield* Effect.forEach(keys, syncPart, { concurrency: 8, discard: true })
+          yield* refuseDoubtful(written)
           const made = keys.filter((key) => fresh.has(key))
           if (made.length > 0) yield* io("syncing a folder", () => disk.syncFolder(parts))
           made.forEach((key) => fresh.delete(key))
@@ -157,6 +167,14 @@ const make = (
             } finally {
               await handle.close()
             }
+          })
+          return found
+        }),
+      length: (key) =>
+        io("looking at a part file", async () => {
+          let found = Option.none<number>()
+          await unless(["ENOENT"], async () => {
+            found = Option.some((await disk.lstat(part(key))).size)
           })
           return found
         }),
@@ -195,17 +213,20 @@ const make = (
         withHandle(from, (source) =>
           withHandle(to, (target) =>
             io("copying a part file", async () => {
+              const wrote = syncs.begin(to)
               for (const { length, offset } of extents) {
                 await readAll(source, [offset, offset + length], (bytes, at) => writeAll(target, [bytes], at))
               }
-              return extents
+              return extents.map((extent) => wrote({ ...extent }))
             }))),
       trim: (key, length) =>
         withHandle(key, (handle) =>
           io("trimming a part file", async () => {
-            if ((await handle.stat()).size <= length) return
-            await handle.truncate(length)
-            await disk.syncFile(handle)
+            const isLonger = (await handle.stat()).size > length
+            // a process before this one may have died between the two
+            if (!isLonger && syncs.isSynced(key)) return
+            if (isLonger) await handle.truncate(length)
+            await syncs.sync(key, handle)
           })),
       drop: (key) =>
         Effect.andThen(
@@ -213,6 +234,7 @@ const make = (
           io("removing a part file", async () => {
             await disk.rm(part(key), { force: true })
             await disk.rm(`${part(key)}.publish`, { force: true })
+            syncs.forget(key)
           })
         )
     }

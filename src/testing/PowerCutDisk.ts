@@ -341,7 +341,7 @@ const callsOf = (state: State, { before, pause }: Options): FileSystemCalls => {
         return {
           ...(options.bigint === true
             ? { dev: 1n, ino: BigInt(numbers.ino), mode: BigInt(numbers.mode) }
-            : numbers),
+            : { ...numbers, size: node.kind === "file" ? node.bytes.length : 0 }),
           isDirectory: () => node.kind === "folder",
           isFile: () => node.kind === "file"
         }

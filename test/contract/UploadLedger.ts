@@ -351,6 +351,47 @@ export const suite = (
         expect(yield* ledger.received(key(1))).toEqual([])
       }).pipe(Effect.provide(layer)))
 
+    it.scoped("takes back what storage has lost: the extents that are not there as a whole", () =>
+      Effect.gen(function*() {
+        const ledger = yield* Ledger
+        yield* ledger.create(fresh(key(1)))
+        for (const [from, to] of [[20, 30], [0, 5], [5, 20]] as const) yield* write(key(1), from, to)
+        const before = Option.getOrThrow(yield* ledger.get(key(1)))
+        expect(yield* ledger.shorten(key(1), 30)).toEqual(before)
+        const { upload } = yield* yield* commit(commitOf(key(1), { size: Option.some(30) }))
+        expect(upload.state).toBe("finishing")
+        const left = yield* ledger.shorten(key(1), 19)
+        expect(left).toMatchObject({ state: "receiving", received: 5, size: Option.some(30) })
+        expect(yield* ledger.get(key(1))).toEqual(Option.some(left))
+        expect(yield* ledger.received(key(1))).toEqual([[0, 5]])
+        yield* write(key(1), 5, 25)
+        expect((yield* write(key(1), 25, 30)).finish).toBe(true)
+        yield* ledger.fail(key(1))
+        expect(yield* ledger.shorten(key(1), 0)).toMatchObject({ state: "failed", received: 30 })
+      }).pipe(Effect.provide(layer)))
+
+    it.scoped("takes back chunks of revision 1, the index expected next with them", () =>
+      Effect.gen(function*() {
+        const ledger = yield* Ledger
+        yield* ledger.create(revision1(key(1)))
+        for (const [from, to] of [[0, 5], [5, 5], [5, 9]] as const) yield* writeNext(key(1), from, to)
+        expect(yield* ledger.shorten(key(1), 8)).toMatchObject({ chunks: 2, received: 5 })
+        expect((yield* writeNext(key(1), 5, 10)).upload).toMatchObject({ chunks: 3, received: 10 })
+        expect(yield* ledger.shorten(key(1), 4)).toMatchObject({ chunks: 0, received: 0 })
+      }).pipe(Effect.provide(layer)))
+
+    it.scoped("lets an upload go whose bytes are all gone, one that was finishing too", () =>
+      Effect.gen(function*() {
+        const ledger = yield* Ledger
+        yield* ledger.create(fresh(key(1)))
+        yield* write(key(1), 0, 5, { size: Option.some(5) })
+        yield* ledger.lose(key(1))
+        expect(Option.getOrThrow(yield* ledger.get(key(1)))).toMatchObject({ state: "deleted", received: 0 })
+        yield* ledger.create(revision1(key(2)))
+        yield* ledger.lose(key(2))
+        expect(yield* ledger.get(key(2))).toEqual(Option.none())
+      }).pipe(Effect.provide(layer)))
+
     it.scoped("keeps extents in order with all they have", () =>
       Effect.gen(function*() {
         const ledger = yield* Ledger

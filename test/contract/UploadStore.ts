@@ -221,6 +221,18 @@ export const suite = (name: string, layer: Layer.Layer<UploadStore | MemoryFiles
         expect(yield* digestOf(key(1), 3)).toBe(Sha256.of(text("new")))
       }).pipe(Effect.provide(layer)))
 
+    it.scoped("knows how far an upload reaches, and that it has none", () =>
+      Effect.gen(function*() {
+        const store = yield* UploadStore
+        expect(yield* store.length(key(1))).toEqual(Option.none())
+        yield* stage(key(1), "abc")
+        expect(yield* store.length(key(1))).toEqual(Option.some(3))
+        yield* store.write({ key: key(1), offset: 5, limit: 9 }, Body.of(text("xy")))
+        expect(yield* store.length(key(1))).toEqual(Option.some(7))
+        yield* store.trim(key(1), 2)
+        expect(yield* store.length(key(1))).toEqual(Option.some(2))
+      }).pipe(Effect.provide(layer)))
+
     it.scoped("reserves a key once", () =>
       Effect.gen(function*() {
         const store = yield* UploadStore

@@ -20,6 +20,7 @@ interface Mutant {
 const revision1 = "test/server/ReceiverRevision1.test.ts"
 const revision2 = "test/server/ReceiverRevision2.test.ts"
 const powerCut = "test/proof/powerCut.test.ts"
+const abandoned = "test/server/Abandoned.test.ts"
 
 const mutants: ReadonlyArray<Mutant> = [
   {
@@ -98,6 +99,98 @@ const mutants: ReadonlyArray<Mutant> = [
     find: "upload.principal === principal && Option.contains(upload.id, id)",
     replace: "Option.contains(upload.id, id)",
     tests: [revision2]
+  },
+  {
+    bug: "gives a claim up while an interrupted request still works",
+    file: "src/server/internal/writers.ts",
+    find: "const exit = yield* restore(Fiber.await(fiber)).pipe(Effect.onInterrupt(() => Fiber.interrupt(fiber)))",
+    replace:
+      "const exit = yield* restore(Fiber.await(fiber)).pipe(Effect.onInterrupt(() => Fiber.interruptFork(fiber)))",
+    tests: [abandoned]
+  },
+  {
+    bug: "gives a claim up that it took over before the older request has ended",
+    file: "src/server/internal/writers.ts",
+    find: "older === undefined ? Effect.void : stop(older, tookOver)",
+    replace: "older === undefined ? Effect.void : Effect.interruptible(stop(older, tookOver))",
+    tests: [abandoned]
+  },
+  {
+    bug: "writes before the older request has ended",
+    file: "src/server/internal/writers.ts",
+    find: "return Deferred.await(writer.ended)",
+    replace: "return Effect.void",
+    tests: [abandoned]
+  },
+  {
+    bug: "lets a write go on that was interrupted",
+    file: "src/server/Body.ts",
+    find: ".pipe(Effect.onInterrupt(() => Effect.promise(() => ended)))",
+    replace: "",
+    tests: [abandoned]
+  },
+  {
+    bug: "undoes a new version that was committed",
+    file: "src/server/internal/revision1.ts",
+    find: "upload.chunks > index ? Effect.void : ",
+    replace: "upload.chunks < 0 ? Effect.void : ",
+    tests: [abandoned]
+  },
+  {
+    bug: "leaves a completed upload to itself when its client has gone",
+    file: "src/server/internal/revision2.ts",
+    find: "Effect.map(finishInBackground(upload), (fiber) => ({ upload, duplicate, finishing: Fiber.join(fiber) }))",
+    replace: "Effect.succeed({ upload, duplicate, finishing: finish(upload) })",
+    tests: [abandoned]
+  },
+  {
+    bug: "acknowledges at the next sync what a failed one may have lost",
+    file: "src/server/internal/syncs.ts",
+    find: "failures.set(key, { count: failed(key) + 1, cause })",
+    replace: "",
+    tests: ["test/server/Acknowledge.test.ts", "test/server/UploadStoreFileSystem.test.ts"]
+  },
+  {
+    bug: "believes the sync of bytes that were begun before another one failed",
+    file: "src/server/internal/syncs.ts",
+    find: "const before = failed(key)",
+    replace: "const before = Number.MAX_SAFE_INTEGER",
+    tests: ["test/server/UploadStoreFileSystem.test.ts"]
+  },
+  {
+    bug: "never answers whose sync has failed",
+    file: "src/server/internal/acknowledge.ts",
+    find: "? Effect.asVoid(Deferred.fail(batch[0]!.outcome, error))",
+    replace: "? carryOut([])",
+    tests: ["test/server/Acknowledge.test.ts"]
+  },
+  {
+    bug: "publishes what a dead process trimmed and did not sync",
+    file: "src/server/UploadStoreFileSystem.ts",
+    find: "if (!isLonger && syncs.isSynced(key)) return",
+    replace: "if (!isLonger) return",
+    tests: ["test/server/UploadStoreFileSystem.test.ts"]
+  },
+  {
+    bug: "leaves the syncs of the ledger to chance",
+    file: "src/server/UploadLedgerSqlite.ts",
+    find: "sql`PRAGMA synchronous = FULL`",
+    replace: "sql`PRAGMA synchronous = NORMAL`",
+    tests: ["test/server/UploadLedgerSqlite.test.ts"]
+  },
+  {
+    bug: "publishes bytes that are no longer those that came",
+    file: "src/server/internal/wholeHash.ts",
+    find: "if (hasher.digest() !== sha256) return false",
+    replace: "",
+    tests: ["test/server/Upkeep.test.ts"]
+  },
+  {
+    bug: "does not see that part files were shortened",
+    file: "src/server/internal/publish.ts",
+    find: "const left = yield* ledger.shorten(key, length.value)",
+    replace: "const left = upload",
+    tests: ["test/server/Upkeep.test.ts"]
   },
   {
     bug: "calls a file delivered whose hash is another one",

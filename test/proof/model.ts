@@ -4,6 +4,17 @@
  * Pure: `receive`, `resume`, `abort`… take a world and return an answer and the next world. Bytes are ASCII texts, and a
  * digest is stood for by the text that it is of. Comments in quotation marks are sentences of PROTOCOL.md.
  *
+ * What the section says and this model does not:
+ * - "Refused requests": "A refused request is answered before any of its body is kept; what the client is still sending is
+ *   drained up to a small bound". Here a refusal keeps nothing; there are no connections that could be drained. Shown by
+ *   `test/server/NodeServer.test.ts`, over sockets.
+ * - "If that takes longer than 5 s (hashing a large file), its answer is `complete:false` all the same, and the client polls
+ *   GET. While an upload finishes, chunks get `duplicate`, `complete:false`": here finishing takes no time, and `finishing`
+ *   is seen only after a crash in it. Shown by `test/server/ReceiverRevision2.test.ts`, "finishing".
+ * - "503 with `Retry-After`" and the `Retry-After` of an upload that finishes: here a refusal is its status. Shown by
+ *   `test/server/ReceiverRevision2.test.ts` and, as the header, by `test/server/NodeServer.test.ts`.
+ * - What somebody does to part files: shown by `test/server/Upkeep.test.ts`.
+ *
  * @module
  */
 
@@ -119,7 +130,10 @@ export interface Outcome {
 
 const day = 24 * 3600 * 1000
 
-/** The defaults, in milliseconds. */
+/**
+ * The defaults, in milliseconds. Of revision 1: "After a time without chunks (default 24 h) index 0 starts a new file
+ * whatever its bytes; the next expected index is still accepted as long as the record exists (default 1 year)".
+ */
 export const times = { idle: day, unfinished: 7 * day, ended: 30 * day, revision1: 365 * day }
 
 export const empty = (policy: Policy): World => ({

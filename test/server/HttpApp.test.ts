@@ -2,15 +2,19 @@ import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as HttpApiClient from "@effect/platform/HttpApiClient"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
+import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Option } from "effect"
+import { Effect, Layer, Option, Redacted } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Api from "../../src/protocol/Api.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
+import * as Authenticator from "../../src/server/Authenticator.ts"
+import * as HttpApp from "../../src/server/HttpApp.ts"
 import { text } from "../contract/UploadStore.ts"
 import { apiKey, authorized, type RawAnswer, request, running } from "../support/rawHttp.ts"
+import * as RawReceiver from "../support/rawReceiver.ts"
 
 const json = (answer: RawAnswer) => JSON.parse(answer.body) as Record<string, unknown>
 
@@ -162,6 +166,24 @@ describe("HttpApp, revision 1", () => {
       }
       expect(visible(folder)).toEqual(["ü1.txt", "ü8.txt"])
     }))
+
+  it.effect("takes nothing from a connection that is gone, whose address nobody knows any more", () =>
+    Effect.gen(function*() {
+      const app = yield* HttpApp.app()
+      const headers = { ...authorized, "x-file-name": "a.txt", "content-length": "3" }
+      const sent = HttpServerRequest.fromWeb(new Request("http://x/upload", { method: "POST", headers, body: "abc" }))
+      const gone = new Proxy(sent, {
+        get: (request, name) => name === "source" ? { socket: {} } : Reflect.get(request, name, request) as unknown
+      })
+      const post = (request: HttpServerRequest.HttpServerRequest) =>
+        Effect.map(Effect.provideService(app, HttpServerRequest.HttpServerRequest, request), ({ status }) => status)
+      expect([yield* post(gone), yield* RawReceiver.names]).toEqual([400, []])
+      // where there are no sockets there are no addresses
+      expect([yield* post(sent), yield* RawReceiver.names]).toEqual([200, ["a.txt"]])
+    }).pipe(
+      Effect.scoped,
+      Effect.provide(Layer.merge(RawReceiver.layer(), Authenticator.layer(Redacted.make(apiKey))))
+    ))
 
   it.scopedLive("takes chunked bodies", () =>
     Effect.gen(function*() {

@@ -1,3 +1,4 @@
+import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Option } from "effect"
 import * as Fs from "node:fs"
@@ -60,6 +61,23 @@ describe("UploadLedgerSqlite", () => {
           expect(yield* using(copy, found)).toStrictEqual([extent(0, 5)])
         })
       )
+    }))
+
+  it.scoped("lets SQLite sync each commit, unless only the death of the process is to be survived", () =>
+    Effect.gen(function*() {
+      for (const [durability, synchronous] of [[undefined, 2], ["power", 2], ["process", 1]] as const) {
+        const ledger = UploadLedgerSqlite.layerSql(durability === undefined ? {} : { durability })
+        const settings = Effect.gen(function*() {
+          const sql = yield* SqliteClient.SqliteClient
+          return [yield* sql`PRAGMA synchronous`, yield* sql`PRAGMA journal_mode`]
+        })
+        expect(
+          yield* Effect.provide(
+            settings,
+            Layer.provideMerge(ledger, SqliteClient.layer({ filename: yield* temporaryFile }))
+          )
+        ).toEqual([[{ synchronous }], [{ journal_mode: "wal" }]])
+      }
     }))
 
   it.scoped("migrates once, however often it is opened", () =>

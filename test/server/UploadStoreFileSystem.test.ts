@@ -1,13 +1,14 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Layer, Option } from "effect"
+import { Context, Effect, Fiber, Layer, Option } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import * as Body from "../../src/server/Body.ts"
-import { UploadStore } from "../../src/server/UploadStore.ts"
+import { type Extent, UploadStore } from "../../src/server/UploadStore.ts"
 import * as UploadStoreFileSystem from "../../src/server/UploadStoreFileSystem.ts"
 import { digestOf, key, safe, stage, suite, text } from "../contract/UploadStore.ts"
 import * as RawFiles from "../support/rawFiles.ts"
+import * as RawSlowDisk from "../support/rawSlowDisk.ts"
 
 suite(
   "file system",
@@ -149,6 +150,96 @@ describe("UploadStoreFileSystem", () => {
       Fs.truncateSync(Path.join(folder, ".indexedcp", "parts", key(1)), 2)
       const digest = digestOf(key(1), 3)
       expect((yield* Effect.flip(using(folder, digest)))._tag).toBe("ServerFailure")
+    }))
+
+  describe("after a sync that failed", () => {
+    /** A store whose disk can be told to fail, with an upload in it. */
+    const make = Effect.gen(function*() {
+      const disk = RawSlowDisk.make()
+      const outputDir = yield* RawFiles.temporaryFolder
+      const context = yield* Layer.build(UploadStoreFileSystem.layer({ outputDir, calls: disk.calls }))
+      const store = Context.get(context, UploadStore)
+      yield* store.reserve(key(1), { size: Option.none() })
+      const write = (offset: number, bytes: string) =>
+        store.write({ key: key(1), offset, limit: bytes.length }, Body.of(text(bytes)))
+      const sync = (...extents: ReadonlyArray<Extent>) => store.sync(extents.map((extent) => ({ key: key(1), extent })))
+      return { disk, store, write, sync }
+    })
+    const refused = expect.objectContaining({ _tag: "ServerFailure" })
+
+    it.scopedLive("makes good of nothing that was written before, by whichever request", () =>
+      Effect.gen(function*() {
+        const { disk, sync, write } = yield* make
+        const before = yield* write(0, "ab")
+        yield* sync(before)
+        const [first, second] = [yield* write(2, "cd"), yield* write(4, "ef")]
+        disk.fail("datasync", "EIO")
+        expect(yield* Effect.flip(sync(first))).toEqual(refused)
+        for (const extents of [[first], [second], [before, second]]) {
+          expect(yield* Effect.flip(sync(...extents))).toEqual(refused)
+        }
+        // written again they are as good as any
+        yield* sync(yield* write(2, "cd"), yield* write(4, "ef"), yield* write(6, "gh"))
+      }))
+
+    it.scopedLive("nor of a body that had begun before", () =>
+      Effect.gen(function*() {
+        const { disk, sync, write } = yield* make
+        const first = yield* write(0, "ab")
+        const held = disk.hold("writev")
+        const late = yield* Effect.fork(write(2, "cd"))
+        yield* held.reached
+        disk.fail("datasync", "ENOSPC")
+        expect((yield* Effect.flip(sync(first)))._tag).toBe("StorageFull")
+        yield* held.go
+        // as that sync failed, so does this one
+        expect((yield* Effect.flip(sync(yield* Fiber.join(late))))._tag).toBe("StorageFull")
+      }))
+
+    it.scopedLive("nor of what is written while the sync is on its way", () =>
+      Effect.gen(function*() {
+        const { disk, sync, write } = yield* make
+        const first = yield* write(0, "ab")
+        const held = disk.hold("datasync")
+        const syncing = yield* Effect.fork(Effect.flip(sync(first)))
+        yield* held.reached
+        const meanwhile = yield* write(2, "cd")
+        disk.pause = () => Promise.reject(Object.assign(new Error("EIO"), { code: "EIO" }))
+        yield* held.go
+        expect(yield* Fiber.join(syncing)).toEqual(refused)
+        disk.pause = () => Promise.resolve()
+        expect(yield* Effect.flip(sync(meanwhile))).toEqual(refused)
+      }))
+
+    it.scopedLive("nor of bytes that were carried over, or when it was the sync of a trim", () =>
+      Effect.gen(function*() {
+        const { disk, store, sync, write } = yield* make
+        const first = yield* write(0, "abcd")
+        disk.fail("datasync", "EIO")
+        expect(yield* Effect.flip(store.trim(key(1), 2))).toEqual(refused)
+        expect(yield* Effect.flip(sync(first))).toEqual(refused)
+        yield* sync(yield* write(0, "abcd"))
+        yield* store.reserve(key(2), { size: Option.none() })
+        const [carried] = yield* store.carry(key(1), [first], key(2))
+        disk.fail("datasync", "EIO")
+        expect(yield* Effect.flip(store.sync([{ key: key(2), extent: carried! }]))).toEqual(refused)
+        expect(yield* Effect.flip(store.sync([{ key: key(2), extent: carried! }]))).toEqual(refused)
+      }))
+  })
+
+  it.scopedLive("trims durably, though a process before it trimmed and did not come to the sync", () =>
+    Effect.gen(function*() {
+      const folder = yield* RawFiles.temporaryFolder
+      yield* using(folder, stage(key(1), "abcdef"))
+      Fs.truncateSync(Path.join(folder, ".indexedcp", "parts", key(1)), 3)
+      const disk = RawSlowDisk.make()
+      const context = yield* Layer.build(UploadStoreFileSystem.layer({ outputDir: folder, calls: disk.calls }))
+      const store = Context.get(context, UploadStore)
+      yield* store.trim(key(1), 3)
+      expect(disk.made).toEqual(["datasync"])
+      // what this process has synced it need not sync again
+      yield* store.trim(key(1), 3)
+      expect(disk.made).toEqual(["datasync"])
     }))
 
   it.scoped("says why a folder cannot be used", () =>

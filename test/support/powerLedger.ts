@@ -10,7 +10,18 @@ import type { UploadKey } from "../../src/server/UploadStore.ts"
 
 type Ledger = Context.Tag.Service<UploadLedger.UploadLedger>
 
-const changing = ["create", "commit", "repeated", "carried", "publishing", "complete", "fail", "remove"] as const
+const changing = [
+  "create",
+  "commit",
+  "repeated",
+  "carried",
+  "publishing",
+  "complete",
+  "fail",
+  "remove",
+  "shorten",
+  "lose"
+] as const
 type Call = typeof changing[number] | "claim" | "release"
 
 interface Finished {

@@ -19,6 +19,8 @@ export type Command =
     readonly how: "goes on" | "breaks" | "leaves"
   }
   | { readonly _tag: "burst"; readonly kind: string; readonly chunks: ReadonlyArray<Chunk> }
+  /** Its client leaves after so many turns of the server, and at once sends the same again. */
+  | { readonly _tag: "abandon"; readonly kind: string; readonly chunk: Chunk; readonly turns: number }
   | { readonly _tag: "look" | "abort"; readonly kind: string; readonly principal: string; readonly id: string }
   | { readonly _tag: "restart"; readonly kind: string; readonly crashes: boolean }
   | { readonly _tag: "outside"; readonly kind: string; readonly name: string; readonly bytes: string | undefined }
@@ -37,6 +39,7 @@ export const faults: ReadonlySet<string> = new Set([
   "broken off",
   "left",
   "at once",
+  "abandoned",
   "restart",
   "killed",
   "killed within",
@@ -90,6 +93,7 @@ export class Commands {
       flight: inFlight ? 30 : 0,
       takeover: inFlight ? 12 : 0,
       burst: inFlight ? 0 : 1.5,
+      abandon: inFlight ? 0 : 3,
       restart: 2,
       killed: 2,
       killedWithin: inFlight ? 0 : 5,
@@ -153,6 +157,8 @@ export class Commands {
         )
         return { _tag: "burst", kind: "at once", chunks: [first, ...others] }
       }
+      case "abandon":
+        return { _tag: "abandon", kind: "abandoned", chunk: this.chunk(world), turns: chance.below(20) }
       case "restart":
         return { _tag: "restart", kind: "restart", crashes: false }
       case "killed":

@@ -303,14 +303,30 @@ class Play {
         }
         case "burst": {
           if (server.stalled.size > 0) return undefined
-          server.disk.isSlow = true
+          server.disk.slow = "some"
           const answers = yield* Effect.forEach(command.chunks, (chunk) => server.send(chunk), {
             concurrency: "unbounded"
           })
-          server.disk.isSlow = false
+          server.disk.slow = "none"
           return yield* this.judge(
             yield* this.seen(...answers),
             (world) => interleavings(world, command.chunks),
+            (found, expected) => answerFits(found, expected, true)
+          )
+        }
+        case "abandon": {
+          if (server.stalled.size > 0) return undefined
+          const answer = yield* server.abandon(command.chunk, command.turns)
+          // the first came to any of the worlds on its way, as if it had failed there, and the second finds that; or it was
+          // the later one to claim its range, and the second was told to come again
+          return yield* this.judge(
+            yield* this.seen(answer),
+            (world) =>
+              distinct(Model.failed(Model.receive(world, command.chunk).passed))
+                .flatMap((one) => [
+                  single(Model.receive(one, command.chunk)),
+                  { answers: [{ status: 503 }], stopped: [], world: one }
+                ]),
             (found, expected) => answerFits(found, expected, true)
           )
         }

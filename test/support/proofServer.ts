@@ -19,6 +19,7 @@ import type { Chunk, Policy } from "../proof/model.ts"
 import * as Fuses from "./proofFuse.ts"
 import type { handClock } from "./proofRun.ts"
 import * as RawFiles from "./rawFiles.ts"
+import * as RawSlowDisk from "./rawSlowDisk.ts"
 
 type Store = Context.Tag.Service<UploadStore.UploadStore>
 type Ledger = Context.Tag.Service<UploadLedger.UploadLedger>
@@ -31,8 +32,8 @@ export const turns = (count: number): Effect.Effect<void> => Effect.repeatN(turn
 
 /** What outlives a server process. `start` is asked again for each one. */
 export interface Disk {
-  /** While it is, some calls take a while, so that requests that come at once meet in more ways. */
-  isSlow: boolean
+  /** Which calls take a while, so that requests that come at once meet in more ways. */
+  slow: "none" | "some" | "all"
   readonly files: Context.Tag.Service<UploadStore.MemoryFiles>
   readonly start: Effect.Effect<{ readonly store: Store; readonly ledger: Ledger }, unknown, Scope.Scope>
 }
@@ -42,17 +43,25 @@ export const memoryDisk: Effect.Effect<Disk, never, Scope.Scope> = Effect.map(
   (context) => {
     const store = Context.get(context, UploadStore.UploadStore)
     let calls = 0
-    const slowly = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-      Effect.suspend(() => disk.isSlow && ++calls % 3 > 0 ? Effect.zipRight(turns(calls % 3), effect) : effect)
+    const slowly = <A, E>(effect: Effect.Effect<A, E>, which: "some" | "all" = "some"): Effect.Effect<A, E> =>
+      Effect.suspend(() =>
+        (disk.slow === "all" || disk.slow === which) && ++calls % 3 > 0
+          // a call under way comes to its end, like one of a real disk
+          ? Effect.uninterruptible(Effect.zipRight(turns(calls % 3), Effect.interruptible(effect)))
+          : effect
+      )
     const disk: Disk = {
-      isSlow: false,
+      slow: "none",
       files: Context.get(context, UploadStore.MemoryFiles),
       start: Effect.succeed({
         store: {
           ...store,
           reserve: (...of) => slowly(store.reserve(...of)),
           sync: (...of) => slowly(store.sync(...of)),
-          publish: (...of) => slowly(store.publish(...of))
+          publish: (...of) => slowly(store.publish(...of)),
+          write: (...of) => slowly(store.write(...of), "all"),
+          trim: (...of) => slowly(store.trim(...of), "all"),
+          drop: (...of) => slowly(store.drop(...of), "all")
         },
         ledger: Context.get(context, UploadLedger.UploadLedger)
       })
@@ -65,13 +74,16 @@ export const memoryDisk: Effect.Effect<Disk, never, Scope.Scope> = Effect.map(
 export const realDisk: Effect.Effect<Disk, never, Scope.Scope> = Effect.gen(function*() {
   const outputDir = yield* RawFiles.temporaryFolder
   const files = yield* Layer.build(RawFiles.layer(outputDir))
-  return {
-    isSlow: false,
+  const slow = RawSlowDisk.make()
+  let calls = 0
+  slow.pause = () => Effect.runPromise(disk.slow === "all" ? turns(1 + ++calls % 5) : Effect.void)
+  const disk: Disk = {
+    slow: "none",
     files: Context.get(files, UploadStore.MemoryFiles),
     start: Effect.map(
       Layer.build(
         UploadLedgerSqlite.layer({ file: `${outputDir}/.indexedcp/ledger.db` }).pipe(
-          Layer.provideMerge(UploadStoreFileSystem.layer({ outputDir }))
+          Layer.provideMerge(UploadStoreFileSystem.layer({ outputDir, calls: slow.calls }))
         )
       ),
       (context) => ({
@@ -80,6 +92,7 @@ export const realDisk: Effect.Effect<Disk, never, Scope.Scope> = Effect.gen(func
       })
     )
   }
+  return disk
 })
 
 /** One server process. Once it is dead, nothing it calls has an effect any more. */
@@ -246,6 +259,21 @@ export class ProofServer {
     return Effect.exit(
       Effect.withClock(this.receiver.receive(requestOf(chunk, bodyOf(chunk))), this.clock.clock)
     )
+  }
+
+  /** Sends, leaves after so many turns, and at once sends the same again; that answer is returned. */
+  abandon(chunk: Chunk, after: number): Effect.Effect<Answered> {
+    return Effect.gen(this, function*() {
+      this.disk.slow = "all"
+      const first = yield* Effect.forkDaemon(this.send(chunk))
+      if (after > 0) yield* turns(after)
+      yield* Fiber.interruptFork(first)
+      const answer = yield* this.send(chunk)
+      yield* Fiber.await(first)
+      this.disk.slow = "none"
+      yield* this.settle
+      return answer
+    })
   }
 
   /** Sends with something that goes wrong on the way. */

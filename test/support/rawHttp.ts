@@ -138,6 +138,21 @@ export const request = (
     return yield* connection.answer
   }))
 
+/** Sends one request and closes the connection before any answer. */
+export const leave = (
+  port: number,
+  headers: Readonly<Record<string, string | number>>,
+  body: Uint8Array,
+  how: "FIN" | "RST"
+): Effect.Effect<void> =>
+  Effect.async((resume) => {
+    const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
+    socket.once("error", () => {})
+    socket.once("close", () => resume(Effect.void))
+    socket.write(head("POST", "/upload", { "content-length": body.length, ...headers }))
+    socket.write(body, () => how === "FIN" ? socket.destroy() : socket.resetAndDestroy())
+  })
+
 /** Waits until something is so, as seen from outside the server, 5 s at most. */
 export const eventually = (check: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => check() ? Effect.void : Effect.fail("not yet" as const)).pipe(

@@ -48,7 +48,8 @@ export const make = (
         Effect.catchAll((error) =>
           batch.length === 1
             ? Effect.asVoid(Deferred.fail(batch[0]!.outcome, error))
-            // one upload's trouble is not the others': each for itself
+            // one upload's trouble is not the others': each for itself. Syncing again acknowledges nothing that a failed sync
+            // may have lost: of that the store makes no sync good any more (`syncs.ts`)
             : Effect.forEach(batch, (one) => carryOut([one]), { discard: true })
         ),
         Effect.catchAllDefect((defect) =>

@@ -36,7 +36,8 @@ export interface Rows {
   readonly forget: (key: UploadKey) => Effect.Effect<void, LedgerError>
   /** `position` orders the extents of an upload: in revision 1 the index, in revision 2 the offset. */
   readonly putExtent: (key: UploadKey, position: number, extent: Extent) => Effect.Effect<void, LedgerError>
-  readonly removeExtents: (key: UploadKey) => Effect.Effect<void, LedgerError>
+  /** Those from a position on. */
+  readonly removeExtents: (key: UploadKey, from: number) => Effect.Effect<void, LedgerError>
   /** The last extent at or before a position, and the first after it. */
   readonly around: (
     key: UploadKey,
@@ -157,7 +158,7 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
   /** Its bytes are forgotten, but not that it was. */
   const markDeleted = (upload: Upload) =>
     Effect.gen(function*() {
-      yield* rows.removeExtents(upload.key)
+      yield* rows.removeExtents(upload.key, 0)
       yield* rows.put({ ...upload, state: "deleted", received: 0, touchedAt: yield* Clock.currentTimeMillis })
     })
 
@@ -279,6 +280,31 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         }
         yield* markDeleted(upload)
       })),
+    shorten: (key, length) =>
+      rows.transaction(Effect.gen(function*() {
+        const upload = yield* known(key)
+        const last = yield* rows.last(key)
+        if (upload.state === "failed" || Option.isNone(last) || end(last.value) <= length) return upload
+        let [chunks, received, position] = [0, 0, 0]
+        search: for (;;) {
+          for (const { extent, position: at } of yield* rows.page(key, position, pageSize)) {
+            position = at
+            if (end(extent) > length) break search
+            position++
+            chunks++
+            received += extent.length
+          }
+        }
+        yield* rows.removeExtents(key, position)
+        const changed: Upload = { ...upload, chunks, received, state: "receiving" }
+        yield* rows.put(changed)
+        return changed
+      })),
+    lose: (key) =>
+      rows.transaction(Effect.flatMap(
+        known(key),
+        (upload) => Option.isNone(upload.id) ? rows.forget(key) : markDeleted(upload)
+      )),
     extents: (key) =>
       fold(key, [] as Array<Extent>, (extents, extent) => {
         extents.push(extent)

@@ -46,17 +46,48 @@ export const make = (
   /** Shows the upload under its name, or under the next free one; returns that. Repeatable. */
   const publish = (upload: Upload) => attempt(upload, upload.name as SafeName.SafeName, 1)
 
+  /**
+   * Compares the ledger with what is in storage, where somebody may have removed or shortened a part file: what is gone is
+   * missing again, and an upload without any bytes is forgotten. Returns the upload as it then is.
+   */
+  const heldBytes = Effect.fnUntraced(function*(upload: Upload) {
+    const { key, name } = upload
+    const length = yield* store.length(key)
+    if (Option.isNone(length)) {
+      yield* Effect.logError("The bytes of an upload are gone; it is forgotten").pipe(
+        Effect.annotateLogs({ upload: key, file: name })
+      )
+      yield* ledger.lose(key)
+      return { ...upload, state: "deleted" as const }
+    }
+    const left = yield* ledger.shorten(key, length.value)
+    if (left.received < upload.received) {
+      yield* wholeHash.forget(key)
+      yield* Effect.logError("Bytes of an upload are gone; they are missing again").pipe(
+        Effect.annotateLogs({ upload: key, file: name, bytes: upload.received - left.received })
+      )
+    }
+    return left
+  })
+
   const finishNow = Effect.fn("Receiver.finish")(function*(key: UploadKey) {
     const upload = Option.getOrThrow(yield* ledger.get(key))
     if (upload.state !== "finishing") return upload
     // refused, cut and stopped bodies may have left bytes behind the end of the file
     yield* writers.stopAll(key, "The upload has all its bytes")
+    const there = yield* heldBytes(upload)
+    if (there.state !== "finishing") return there
     yield* store.trim(key, upload.received)
     const sha256 = yield* wholeHash.digest(key)
     if (Option.isSome(upload.sha256) && upload.sha256.value !== sha256) {
       yield* ledger.fail(key)
       yield* Effect.logWarning("Upload is not what its Repr-Digest says; it was not published")
       return yield* new Conflict({ message: `${differs} (here its SHA-256 is ${sha256})` })
+    }
+    if (Option.isNone(upload.sha256) && !(yield* wholeHash.isIntact(key))) {
+      yield* ledger.fail(key)
+      yield* Effect.logError("The stored bytes of an upload are no longer those that came; it was not published")
+      return yield* new Conflict({ message: differs })
     }
     const name = yield* publish(upload)
     const completed = yield* ledger.complete(key, sha256)
@@ -69,25 +100,28 @@ export const make = (
 
   /**
    * Finishes an upload from which nothing is missing, or joins whoever is at it. The work goes on when the caller leaves;
-   * the upload it returns is `complete`.
+   * the upload it returns is `complete`, unless bytes of it are gone from storage.
    */
   const finish = (key: UploadKey): Effect.Effect<Upload, Failure> =>
-    Effect.suspend(() => {
+    // whoever puts an outcome there also begins: else all that join would wait for ever
+    Effect.uninterruptibleMask((restore) => {
       const running = finishing.get(key)
-      if (running !== undefined) return Deferred.await(running)
+      if (running !== undefined) return restore(Deferred.await(running))
       const outcome = Deferred.unsafeMake<Upload, Failure>(FiberId.none)
       finishing.set(key, outcome)
       return finishNow(key).pipe(
         Effect.annotateLogs({ upload: key }),
         Effect.ensuring(Effect.sync(() => finishing.delete(key))),
         Effect.intoDeferred(outcome),
+        Effect.interruptible,
         Effect.forkIn(scope),
-        Effect.andThen(Deferred.await(outcome))
+        Effect.andThen(restore(Deferred.await(outcome)))
       )
     })
 
-  return { publish, finish }
+  return { publish, finish, heldBytes }
 }
 
 /** Why an upload failed, as every request for it is told from then on. */
-export const differs = "The whole file is not what Repr-Digest says, so it was not published. Send it as a new upload"
+export const differs =
+  "The whole file is not what Repr-Digest or its chunks' hashes say, so it was not published. Send it as a new upload"

@@ -51,6 +51,8 @@ export const make = (options: ReceiverOptions) =>
     const scope = yield* Scope.Scope
     const acknowledge = yield* Acknowledge.make(store, ledger)
     const writers = Writers.make(ledger)
+    // whose connections were closed may be writing still; storage and ledger close after us
+    yield* Effect.addFinalizer(() => writers.stopAll(undefined, "The server is shutting down; send it again"))
     const wholeHash = WholeHash.make(store, ledger, scope)
     const publisher = Publish.make(store, ledger, writers, wholeHash, scope, options.onConflict)
     const newKey = Effect.map(identifiers.next, (id) => UploadKey.make(id))
@@ -95,9 +97,12 @@ export const make = (options: ReceiverOptions) =>
         return upload
       })
 
-    /** Finishes the upload, but keeps nobody waiting: after a while it is returned as it is, `finishing`. */
-    const finish = (upload: Upload) =>
-      Effect.timeoutTo(publisher.finish(upload.key), {
+    /** Finishes the upload whether or not anybody waits for it. */
+    const finishInBackground = (upload: Upload) => Effect.forkIn(publisher.finish(upload.key), scope)
+
+    /** Waits for an upload to be finished, but not for long: then it is returned as it is, `finishing`. */
+    const finish = (upload: Upload, finishing = publisher.finish(upload.key)) =>
+      Effect.timeoutTo(finishing, {
         duration: options.finishWait,
         onSuccess: (done): Upload => done,
         onTimeout: (): Upload => ({ ...upload, state: "finishing" })
@@ -118,8 +123,9 @@ export const make = (options: ReceiverOptions) =>
       writers,
       wholeHash,
       publish: publisher.publish,
+      heldBytes: publisher.heldBytes,
       finish,
-      finishInBackground: (upload: Upload) => Effect.asVoid(Effect.forkIn(publisher.finish(upload.key), scope)),
+      finishInBackground,
       newKey,
       open,
       create

@@ -87,19 +87,18 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
       })
     )
 
-  /** The index expected next. */
+  /** The index expected next. What was committed is shown too, whether or not anybody waits for it. */
   const next = (request: ReceiveRequest, upload: Upload, fence: number) =>
-    Effect.gen(function*() {
-      const extent = yield* receiveBody(request, upload.key, upload.received)
-      return yield* commit(request, upload.key, fence, extent)
-    }).pipe(
+    receiveBody(request, upload.key, upload.received).pipe(
+      Effect.flatMap((extent) =>
+        Effect.uninterruptible(Effect.flatMap(commit(request, upload.key, fence, extent), publish))
+      ),
       Effect.onError(() => Effect.ignoreLogged(trim(upload.key))),
-      Effect.flatMap(publish),
       Effect.map((name) => receipt(request, name))
     )
 
   /** A new version of the file: the chunks before this one are carried over, the old version stays what it is. */
-  const newVersion = (request: ReceiveRequest, old: Upload, key: UploadKey, extent: Extent) =>
+  const newVersion = (request: ReceiveRequest, old: Upload, key: UploadKey, fence: number, extent: Extent) =>
     Effect.gen(function*() {
       const before = (yield* ledger.extents(old.key)).slice(0, request.chunk.index)
       const carried = yield* store.carry(old.key, before, key)
@@ -113,30 +112,37 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
         address: request.request.remoteAddress
       })
       yield* ledger.carried(key, carried)
-      const upload = yield* writers.claimed(
-        key,
-        "whole",
-        (claim) =>
-          claim._tag === "Claimed" ? commit(request, key, claim.fence, extent) : Effect.dieMessage("unreachable")
-      )
-      return receipt(request, yield* publish(upload))
+      return receipt(request, yield* publish(yield* commit(request, key, fence, extent)))
     })
+
+  /** Leaves nothing of a new version that was not committed. */
+  const forgetVersion = (key: UploadKey, index: number) =>
+    Effect.flatMap(
+      ledger.get(key),
+      Option.match({
+        onNone: () => store.drop(key),
+        onSome: (upload) => upload.chunks > index ? Effect.void : Effect.andThen(ledger.remove(key), store.drop(key))
+      })
+    )
 
   /** Index 0 or the one at the replay cursor: the same bytes are a repeat, others a new version. */
   const repeatOrNewVersion = Effect.fnUntraced(function*(request: ReceiveRequest, upload: Upload, there: Extent) {
     const key = yield* newKey
-    yield* store.reserve(key, { size: Option.none() })
-    return yield* Effect.gen(function*() {
-      const extent = yield* receiveBody(request, key, there.offset)
-      const same = extent.length === there.length && extent.sha256 === there.sha256
-      if (!same || (yield* store.holder(upload.key, upload.name as SafeName)) !== "upload") {
-        return yield* Effect.uninterruptible(newVersion(request, upload, key, extent))
-      }
-      yield* store.drop(key)
-      yield* ledger.repeated(upload.key, request.chunk.index, request.request.remoteAddress)
-      // the name may be there without being durable
-      return receipt(request, yield* publish(upload))
-    }).pipe(Effect.onError(() => Effect.ignore(Effect.andThen(Effect.ignore(ledger.remove(key)), store.drop(key)))))
+    // before there is a record of it: whoever finds the record must not write before this request has ended
+    return yield* writers.claimed(key, "whole", (claim) =>
+      Effect.gen(function*() {
+        if (claim._tag === "Repeat") return yield* Effect.dieMessage("A new upload has no bytes to repeat")
+        yield* store.reserve(key, { size: Option.none() })
+        const extent = yield* receiveBody(request, key, there.offset)
+        const same = extent.length === there.length && extent.sha256 === there.sha256
+        if (!same || (yield* store.holder(upload.key, upload.name as SafeName)) !== "upload") {
+          return yield* Effect.uninterruptible(newVersion(request, upload, key, claim.fence, extent))
+        }
+        yield* store.drop(key)
+        yield* ledger.repeated(upload.key, request.chunk.index, request.request.remoteAddress)
+        // the name may be there without being durable
+        return receipt(request, yield* publish(upload))
+      }).pipe(Effect.onError(() => Effect.ignoreLogged(forgetVersion(key, request.chunk.index)))))
   })
 
   /** An index that was here before. */

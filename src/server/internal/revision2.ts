@@ -4,13 +4,14 @@
  * @internal
  */
 import * as Effect from "effect/Effect"
+import * as Fiber from "effect/Fiber"
 import * as Option from "effect/Option"
 import type { ChunkUpload } from "../../protocol/ChunkHeaders.ts"
 import { Busy, Conflict, UploadGone } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
 import * as Body from "../Body.ts"
 import type { Received, ReceiveRequest } from "../Receiver.ts"
-import type { Claim, Commit, Committed, LedgerError, Upload } from "../UploadLedger.ts"
+import type { Claim, Commit, LedgerError, Upload } from "../UploadLedger.ts"
 import { differs } from "./publish.ts"
 import { type Parts, verify } from "./receiverParts.ts"
 
@@ -37,16 +38,24 @@ const receipt = (
   }
 })
 
-interface Settled extends Committed {
+interface Settled {
+  readonly upload: Upload
   readonly duplicate: boolean
+  /** Nothing is missing any more, and the upload is being finished. */
+  readonly finishing?: ReturnType<Parts["finish"]>
 }
 
 const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
 
-export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wholeHash, writers }: Parts) => {
+export const make = (
+  { acknowledge, create, expiresAt, finish, finishInBackground, ledger, store, wholeHash, writers }: Parts
+) => {
   const find = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload) {
-    const found = yield* ledger.find(request.principal.name, chunk.id)
+    const known = yield* ledger.find(request.principal.name, chunk.id)
+    const found = Option.isSome(known) && known.value.state === "finishing"
+      ? Option.some(yield* finish(known.value))
+      : known
     if (Option.isSome(found) && found.value.state !== "deleted") return found.value
     if (Option.isSome(found) || chunk.known) {
       return yield* new UploadGone({
@@ -56,10 +65,15 @@ export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wh
     return yield* create(request, Option.some(chunk.id))
   })
 
-  /** Makes true what a request said. */
+  /** Makes true what a request said. The upload it completes is finished even when its client has gone. */
   const settle = (commit: Commit, duplicate: boolean): Effect.Effect<Settled, Conflict | Busy | LedgerError> =>
     acknowledge(commit).pipe(
-      Effect.map((committed) => ({ ...committed, duplicate })),
+      Effect.flatMap(({ finish, upload }): Effect.Effect<Settled> =>
+        finish
+          ? Effect.map(finishInBackground(upload), (fiber) => ({ upload, duplicate, finishing: Fiber.join(fiber) }))
+          : Effect.succeed({ upload, duplicate })
+      ),
+      Effect.uninterruptible,
       Effect.catchTag("Superseded", ({ message }) => new Busy({ message, retryAfter: 1 }))
     )
 
@@ -82,7 +96,7 @@ export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wh
         (Option.isNone(upload.sha256) && Option.isSome(chunk.sha256)))
     return news
       ? yield* settle(said(request, chunk, upload, Option.none()), true)
-      : { upload, finish: false, duplicate: true }
+      : { upload, duplicate: true }
   })
 
   const said = (
@@ -117,27 +131,26 @@ export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wh
   /** A chunk of an upload that has all its bytes: compared where it can be, never written. */
   const after = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
     const { length } = request.body
-    if (Option.contains(length, 0)) return { upload, finish: false, duplicate: true }
+    if (Option.contains(length, 0)) return { upload, duplicate: true }
     if (chunk.offset + Option.getOrElse(length, () => 0) > upload.received) {
       return yield* new Conflict({ message: `The upload is complete with ${upload.received} bytes; these lie behind` })
     }
     const there = yield* ledger.chunk(upload.key, chunk.offset)
     return Option.isSome(there) && Option.getOrElse(length, () => there.value.length) === there.value.length
       ? yield* repeat(request, chunk, upload, there.value)
-      : { upload, finish: false, duplicate: true }
+      : { upload, duplicate: true }
   })
 
   return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
     const request = Option.isNone(asked.body.length) ? { ...asked, body: yield* Body.peek(asked.body) } : asked
-    const found = yield* find(request, chunk)
-    const upload = found.state === "finishing" ? yield* finish(found) : found
+    const upload = yield* find(request, chunk)
     if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
       return yield* new Conflict({
         message: "The upload has another size or Repr-Digest; a changed file is a new upload under a new id"
       })
     }
     if (upload.state === "failed") return yield* new Conflict({ message: differs })
-    const settled = upload.state !== "receiving"
+    const settled: Settled = upload.state !== "receiving"
       ? yield* after(request, chunk, upload)
       : Option.contains(request.body.length, 0)
       ? yield* Effect.andThen(
@@ -151,7 +164,7 @@ export const make = ({ acknowledge, create, expiresAt, finish, ledger, store, wh
       )
     if (!settled.duplicate) yield* wholeHash.follow(upload.key)
     // the claim has ended: finishing waits for whoever still writes
-    const now = settled.finish ? yield* finish(settled.upload) : settled.upload
+    const now = settled.finishing === undefined ? settled.upload : yield* finish(settled.upload, settled.finishing)
     return receipt(request, now, chunk, settled.duplicate, expiresAt(now))
   })
 }

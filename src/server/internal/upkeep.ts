@@ -28,32 +28,35 @@ const dropOrphans = ({ ledger, store }: Parts, staged: ReadonlyArray<UploadKey>)
       }), { discard: true })
   })
 
-/** A record whose bytes are gone: its client is told to begin anew. */
-const withoutBytes = ({ ledger }: Parts, upload: Upload) =>
-  Effect.andThen(
-    Effect.logError("The bytes of an upload are gone; it is forgotten").pipe(
-      Effect.annotateLogs({ upload: upload.key, file: upload.name })
-    ),
-    Effect.ignoreLogged(ledger.remove(upload.key))
-  )
+/** Of revision 1: "Its length is the acknowledged bytes … at start", and one without chunks leaves no trace. */
+const settle1 = ({ heldBytes, ledger, store }: Parts, upload: Upload) =>
+  Effect.gen(function*() {
+    const left = yield* heldBytes(upload)
+    if (left.state === "deleted") return
+    if (left.chunks === 0) return yield* Effect.andThen(ledger.remove(left.key), store.drop(left.key))
+    const length = yield* store.length(left.key)
+    if (Option.exists(length, (length) => length > left.received)) yield* store.trim(left.key, left.received)
+  })
 
 /** Settles what a crash left behind. Runs before the first request. */
 export const settle = (parts: Parts) =>
   Effect.gen(function*() {
-    const { ledger, store } = parts
-    const staged = new Set(yield* store.keys)
-    yield* dropOrphans(parts, [...staged])
-    const lost = (yield* ledger.unfinished).filter(({ key, state }) => state !== "finishing" && !staged.has(key))
-    yield* Effect.forEach(lost, (upload) => withoutBytes(parts, upload), { discard: true })
-    yield* Effect.forEach(yield* ledger.unsettled, (upload) =>
-      Option.isSome(upload.id)
-        // the process that died may have trimmed it without coming to the sync
-        ? Effect.andThen(Effect.ignoreLogged(store.sync([{ key: upload.key }])), parts.finishInBackground(upload))
-        : upload.chunks === 0
-        ? Effect.ignoreLogged(Effect.andThen(ledger.remove(upload.key), store.drop(upload.key)))
-        : staged.has(upload.key)
-        ? Effect.ignoreLogged(store.trim(upload.key, upload.received))
-        : withoutBytes(parts, upload), { concurrency: 8, discard: true })
+    const { ledger, store, wholeHash } = parts
+    yield* dropOrphans(parts, yield* store.keys)
+    const unfinished = [
+      ...yield* ledger.unfinished,
+      ...(yield* ledger.unsettled).filter(({ id }) => Option.isNone(id))
+    ]
+    yield* Effect.forEach(unfinished, (upload) =>
+      Option.isNone(upload.id)
+        ? Effect.ignoreLogged(settle1(parts, upload))
+        : Effect.andThen(
+          wholeHash.inherit(upload.key),
+          // which looks at its bytes itself
+          upload.state === "finishing"
+            ? parts.finishInBackground(upload)
+            : Effect.ignoreLogged(parts.heldBytes(upload))
+        ), { concurrency: 8, discard: true })
   })
 
 /** Ends what has expired. Never touches an upload that somebody is writing to. */

@@ -28,6 +28,8 @@ export const make = (
   scope: Scope.Scope
 ) => {
   const all = new Map<UploadKey, Running>()
+  /** Uploads with bytes that came before this process began. */
+  const inherited = new Set<UploadKey>()
   const turns = Effect.unsafeMakeSemaphore(2)
 
   const of = (key: UploadKey): Running => {
@@ -86,7 +88,24 @@ export const make = (
         })
       }),
 
-    /** The upload is done with. */
+    inherit: (key: UploadKey): Effect.Effect<void> => Effect.sync(() => void inherited.add(key)),
+
+    /** Whether stored bytes are those that came, each extent for itself. Those that came to this process are believed. */
+    isIntact: (key: UploadKey): Effect.Effect<boolean, StoreError | LedgerError> =>
+      Effect.gen(function*() {
+        if (!inherited.has(key)) return true
+        const extents = yield* ledger.extents(key)
+        for (const { length, offset, sha256 } of extents) {
+          const hasher = Sha256.make()
+          yield* turns.withPermits(1)(
+            store.read(key, Effect.succeed(extents), [offset, offset + length], hasher.update)
+          )
+          if (hasher.digest() !== sha256) return false
+        }
+        return true
+      }),
+
+    /** The upload is done with, or has other bytes now. */
     forget: (key: UploadKey): Effect.Effect<void> => Effect.sync(() => void all.delete(key))
   }
 }

@@ -3,9 +3,13 @@
  *
  * @internal
  */
+import * as Cause from "effect/Cause"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import { Busy } from "../../protocol/ProtocolError.ts"
 import type { Wanted } from "../Claims.ts"
@@ -14,9 +18,30 @@ import type { UploadKey } from "../UploadStore.ts"
 
 interface Writer {
   readonly key: UploadKey
-  readonly stop: Deferred.Deferred<never, Busy>
+  readonly fence: number
   readonly ended: Deferred.Deferred<void>
+  fiber?: Fiber.RuntimeFiber<unknown, unknown>
+  /** Why it was stopped, once it was. */
+  stopped?: Busy
 }
+
+const tookOver = "A newer request for the same bytes took over; only its answer counts"
+
+/** Runs to the end of all the work: who is interrupted interrupts it and waits for its end. */
+const run = <A, E, R>(
+  writer: Writer,
+  work: Effect.Effect<A, E, R>,
+  restore: <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
+): Effect.Effect<A, E | Busy, R> =>
+  Effect.gen(function*() {
+    const fiber = yield* Effect.fork(work)
+    writer.fiber = fiber
+    if (writer.stopped !== undefined) fiber.unsafeInterruptAsFork(FiberId.none)
+    const exit = yield* restore(Fiber.await(fiber)).pipe(Effect.onInterrupt(() => Fiber.interrupt(fiber)))
+    return Exit.isFailure(exit) && Cause.isInterrupted(exit.cause) && writer.stopped !== undefined
+      ? yield* writer.stopped
+      : yield* exit
+  })
 
 export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
   const writers = new Map<number, Writer>()
@@ -24,62 +49,63 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
   // a claim and its entry in `writers` are one step: who takes over must find whom to stop
   const one = Effect.unsafeMakeSemaphore(1)
 
+  const take = (key: UploadKey, wanted: Wanted) =>
+    Effect.gen(function*() {
+      const claim = yield* ledger.claim(key, wanted)
+      if (claim._tag === "Repeat") return { claim, writer: undefined, older: undefined }
+      const writer: Writer = { key, fence: claim.fence, ended: yield* Deferred.make<void>() }
+      const older = writers.get(Option.getOrElse(claim.supersedes, () => -1))
+      writers.set(claim.fence, writer)
+      return { claim, writer, older }
+    })
+
   /** Not interruptible: who waits for an older writer may be stopped itself, and has not ended before that one has. */
   const stop = (writer: Writer, why: string) =>
-    Effect.uninterruptible(Effect.andThen(
-      Deferred.fail(writer.stop, new Busy({ message: why, retryAfter: 1 })),
-      Deferred.await(writer.ended)
-    ))
+    Effect.uninterruptible(Effect.suspend(() => {
+      writer.stopped ??= new Busy({ message: why, retryAfter: 1 })
+      writer.fiber?.unsafeInterruptAsFork(FiberId.none)
+      return Deferred.await(writer.ended)
+    }))
 
   /**
    * Claims a range and runs `use` on it. An older claim of the same range is stopped first, and its last write has ended
-   * before `use` begins. Whoever loses its claim this way fails with `Busy`.
+   * before `use` begins. Whoever loses its claim to a newer one fails with `Busy`.
+   *
+   * `use` runs in a fiber of its own, which can be stopped without its request. The claim is given up only when all of it
+   * has ended, the disk calls in flight and the clearing up too, whatever ends it: itself, `stop`, or the interruption of a
+   * request whose client is gone. (A race would not do: interrupted, it leaves its children to themselves.)
    */
   const claimed = <A, E, R>(
     key: UploadKey,
     wanted: Wanted,
     use: (claim: Claim) => Effect.Effect<A, E, R>
   ) =>
-    Effect.acquireUseRelease(
-      one.withPermits(1)(Effect.gen(function*() {
-        const claim = yield* ledger.claim(key, wanted)
-        if (claim._tag === "Repeat") return { claim, writer: undefined, older: undefined }
-        const writer: Writer = {
-          key,
-          stop: yield* Deferred.make<never, Busy>(),
-          ended: yield* Deferred.make<void>()
-        }
-        const older = writers.get(Option.getOrElse(claim.supersedes, () => -1))
-        writers.set(claim.fence, writer)
-        return { claim, writer, older }
-      })),
-      ({ claim, older, writer }) =>
-        writer === undefined
-          ? use(claim)
-          // interruptible wherever it is called from: a stalled body must be stoppable
-          : Effect.interruptible(Effect.raceFirst(
-            Effect.andThen(
-              older === undefined
-                ? Effect.void
-                : stop(older, "A newer request for the same bytes took over; only its answer counts"),
-              use(claim)
-            ),
-            Deferred.await(writer.stop)
-          )),
-      ({ claim, writer }) =>
-        claim._tag === "Repeat" || writer === undefined
-          ? Effect.void
-          : Effect.andThen(ledger.release(key, claim.fence), () => {
-            writers.delete(claim.fence)
+    Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const { claim, older, writer } = yield* one.withPermits(1)(take(key, wanted))
+        if (writer === undefined) return yield* restore(use(claim))
+        // the older one is waited for even by who was interrupted before it began: it ends for both
+        const working = Effect.andThen(
+          older === undefined ? Effect.void : stop(older, tookOver),
+          Effect.interruptible(use(claim))
+        )
+        return yield* Effect.ensuring(
+          run(writer, working, restore),
+          Effect.andThen(ledger.release(key, writer.fence), () => {
+            writers.delete(writer.fence)
             return Deferred.succeed(writer.ended, undefined)
           })
+        )
+      })
     )
 
-  /** Stops every writer of an upload and waits until the last has ended. */
-  const stopAll = (key: UploadKey, why: string) =>
-    Effect.forEach([...writers.values()].filter((writer) => writer.key === key), (writer) => stop(writer, why), {
-      discard: true
-    })
+  /** Stops the writers of an upload, or all there are, and waits until the last has ended. */
+  const stopAll = (key: UploadKey | undefined, why: string) =>
+    Effect.forEach(
+      [...writers.values()].filter((writer) => key === undefined || writer.key === key),
+      (writer) => stop(writer, why),
+      { concurrency: "unbounded", discard: true }
+    )
 
   return { claimed, stopAll }
 }
