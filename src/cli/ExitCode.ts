@@ -21,33 +21,47 @@ export const interrupted = { SIGINT: 130, SIGTERM: 143 } as const
 /** Ends the program with a code, after a line on stderr if there is one. */
 export class Exit extends Data.TaggedError("Exit")<{ readonly code: number; readonly line?: string }> {}
 
-const byState: Readonly<Record<OutcomeState, number>> = {
+/** What became of a file, or of a source that could not be read. */
+export type EndState = OutcomeState | "skipped"
+
+const byState: Readonly<Record<EndState, number>> = {
   delivered: success,
   unconfirmed,
   waiting: gaveUp,
   failed,
-  claimed: gaveUp
+  claimed: gaveUp,
+  skipped: failed
 }
 
-/** The code for several outcomes: of those that apply, the first of 4, 6, 5, 3. */
-export const of = (states: ReadonlyArray<OutcomeState>): number => {
-  const codes = states.map((state) => byState[state])
-  return [keyRefused, unconfirmed, gaveUp, failed].find((code) => codes.includes(code)) ?? success
-}
+/** Of several codes that apply, which one ends the program: the first of 4, 6, 5, 3. */
+const first = (codes: ReadonlyArray<number>): number =>
+  [keyRefused, unconfirmed, gaveUp, failed].find((code) => codes.includes(code)) ?? success
+
+/** The code for several outcomes. */
+export const of = (states: Iterable<EndState>): number => first([...states].map((state) => byState[state]))
 
 /** The codes of errors that end a program as a whole. */
-export const byTag: Readonly<Record<string, number>> = {
+const byTag: Readonly<Record<string, number>> = {
   ApiKeyMissing: keyRefused,
   KeyRefused: keyRefused,
   WrongEndpoint: failed,
   SourceError: failed,
+  SourceChanged: failed,
+  BufferFull: failed,
   Refused: failed,
   Unreachable: gaveUp,
   NoAnswer: gaveUp,
   InvalidEndpoint: usage,
   InvalidChunkSize: usage,
+  HttpClientSettingsError: usage,
   CannotListen: failed,
   FolderInUse: failed,
   ServerFailure: failed,
   StorageFull: failed
+}
+
+/** The code of an error that ends a program, after what had become of some files. */
+export const ofError = (error: unknown, states: Iterable<EndState> = []): number => {
+  const own = byTag[(error as { readonly _tag?: string })._tag ?? ""] ?? unexpected
+  return own < failed ? own : first([own, of(states)])
 }

@@ -11,6 +11,7 @@ import * as ValidationError from "@effect/cli/ValidationError"
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as Cause from "effect/Cause"
+import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
@@ -21,6 +22,7 @@ import * as Option from "effect/Option"
 import { readFileSync } from "node:fs"
 import { stripVTControlCharacters } from "node:util"
 import * as ExitCode from "./ExitCode.ts"
+import * as Text from "./text.ts"
 import * as Words from "./words.ts"
 
 /** From package.json, the same distance away in `src/cli`, `dist/cli` and `dist/bin`. */
@@ -28,13 +30,21 @@ const { version } = JSON.parse(readFileSync(new URL("../../package.json", import
   readonly version: string
 }
 
-/** A line on stderr. */
-export const tell = (line: string): Effect.Effect<void> => Console.error(line)
+/** A line on stderr. Names in it may have any characters. */
+export const tell = (line: string): Effect.Effect<void> => Console.error(Text.visible(line))
 
-/** A line on stdout: a result. */
-export const print = (line: string): Effect.Effect<void> => Console.log(line)
+/** A line on stdout: a result. Names in it may have any characters. */
+export const print = (line: string): Effect.Effect<void> => Console.log(Text.visible(line))
 
-const lineOf = (error: unknown): string =>
+/** A value on stdout, as a line of JSON that no terminal takes for a command. */
+export const printJson = (value: unknown): Effect.Effect<void> => Console.log(jsonOf(value))
+
+/** {@link printJson}, not printed yet. */
+export const jsonOf = (value: unknown): string =>
+  JSON.stringify(value).replace(/[\x7f-\x9f]/g, (found) => `\\u00${found.charCodeAt(0).toString(16)}`)
+
+/** A failure as a line. */
+export const lineOf = (error: unknown): string =>
   (error instanceof Error && error.message !== "" ? error.message : String(error)).replace(/\s*\n\s*/g, " ")
 
 const unexpected = (error: unknown): string => `Unexpected failure: ${lineOf(error)}`
@@ -56,33 +66,40 @@ const report = (cause: Cause.Cause<unknown>): Effect.Effect<number> => {
   }
   // the parser has told its errors already
   if (ValidationError.isValidationError(error)) return Effect.succeed(ExitCode.usage)
-  return Effect.as(
-    tell(lineOf(error)),
-    ExitCode.byTag[(error as { readonly _tag?: string })._tag ?? ""] ?? ExitCode.unexpected
-  )
+  return Effect.as(tell(lineOf(error)), ExitCode.ofError(error))
 }
 
 /** What the parser says of every value of a kind; the descriptions say more. */
 const noise =
-  /^ *(A user-defined piece of text.*|A true or false value\.|One of the following: .*|This setting is optional\.)\n\n/gm
+  /^ *(A user-defined piece of text.*|A true or false value\.|One of the following: .*|This setting is optional\.|This argument may be repeated zero or more times\.)\n\n/gm
+
+/** The options of a command, in a list of commands. */
+const optionsOfCommand = /( \[\(?-[^\]]*\])+/
 
 /**
- * The parser's own texts, known by the empty line at their end: without it, in plain letters where no terminal is, and
- * each command of a list on a line of its own.
+ * The parser's own texts, known by the empty line at their end: without it, in plain letters where no colours are, each
+ * command of a list in short and on a line of its own, and the last of several arguments once.
  */
-const tidy = (text: unknown, isTerminal: boolean): unknown => {
+const tidy = (text: unknown, hasColours: boolean): unknown => {
   if (typeof text !== "string" || !text.endsWith("\n")) return text
-  const tidied = text.trimEnd().replace(noise, "").replace(/^( +- .*?\S) {2,}(.*)\n/gm, "$1\n      $2\n")
-  return isTerminal ? tidied : stripVTControlCharacters(tidied)
+  const tidied = text.trimEnd().replace(noise, "").replaceAll("<url>...", "<url>").replace(
+    /^( +- .*?\S) {2,}(.*)\n/gm,
+    (_, command: string, about: string) => `${command.replace(optionsOfCommand, " [options]")}\n      ${about}\n`
+  )
+  return hasColours ? tidied : stripVTControlCharacters(tidied)
 }
 
 const withTidyTexts = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
-  Console.consoleWith((console) =>
-    Effect.withConsole(effect, {
-      ...console,
-      log: (text) => console.log(tidy(text, process.stdout.isTTY)),
-      error: (text) => console.error(tidy(text, process.stderr.isTTY))
-    })
+  Effect.flatMap(
+    Effect.option(Config.nonEmptyString("NO_COLOR")),
+    (noColour) =>
+      Console.consoleWith((console) =>
+        Effect.withConsole(effect, {
+          ...console,
+          log: (text) => console.log(tidy(text, process.stdout.isTTY === true && Option.isNone(noColour))),
+          error: (text) => console.error(tidy(text, process.stderr.isTTY === true && Option.isNone(noColour)))
+        })
+      )
   )
 
 /** Runs a command with the words behind the program's name, to its exit code. */

@@ -6,37 +6,24 @@
 import * as Options from "@effect/cli/Options"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
 import * as Redacted from "effect/Redacted"
-import * as Schema from "effect/Schema"
-import xbytes from "xbytes"
+import type * as Schema from "effect/Schema"
 import { tell } from "./main.ts"
 
-/** `64KiB`, `5MB`, or a bare number of bytes. Units in any case; `K` is 1000 and `Ki` 1024. */
-export const ByteSize: Schema.Schema<number, string> = Schema.transformOrFail(Schema.String, Schema.Number, {
-  strict: true,
-  decode: (text, _, ast) => {
-    const [, amount, unit = "B"] = /^(\d+(?:\.\d+)?) ?([kmgtp]?i?b)?$/i.exec(text) ?? []
-    const bytes = amount === undefined
-      ? Number.NaN
-      // in capitals, because a small b would mean bits
-      : Math.round(xbytes.parseSize(`${amount} ${unit.toUpperCase().replace("I", "i")}`))
-    return Number.isSafeInteger(bytes)
-      ? ParseResult.succeed(bytes)
-      : ParseResult.fail(new ParseResult.Type(ast, text, `not a size: ${text}. Write 64KiB, 5MB or a number of bytes`))
-  },
-  encode: (bytes) => ParseResult.succeed(String(bytes))
-}).annotations({ message: (issue) => `Not a size: ${String(issue.actual)}. Write 64KiB, 5MB or a number of bytes` })
-
-/** A whole number from 0 on. */
-export const count = (name: string, most: number = Number.MAX_SAFE_INTEGER): Options.Options<number> =>
+/** A whole number, from 0 on unless `least` is given. */
+export const count = (name: string, most: number = Number.MAX_SAFE_INTEGER, least = 0): Options.Options<number> =>
   Options.text(name).pipe(
     Options.withPseudoName("number"),
     Options.filterMap(
-      (text) => /^\d+$/.test(text) && Number(text) <= most ? Option.some(Number(text)) : Option.none(),
-      `--${name} is a whole number from 0 to ${most}`
+      (text) =>
+        /^\d+$/.test(text) && Number(text) >= least && Number(text) <= most ? Option.some(Number(text)) : Option.none(),
+      `--${name} is a whole number from ${least} to ${most}`
     )
   )
+
+/** A value of a kind, like `--stall-timeout 30s`. */
+export const value = <A>(name: string, kind: string, schema: Schema.Schema<A, string>): Options.Options<A> =>
+  Options.text(name).pipe(Options.withPseudoName(kind), Options.withSchema(schema))
 
 /** The key as an option: everybody on the machine can read it there. */
 export const apiKey = Options.redacted("api-key").pipe(

@@ -20,7 +20,7 @@ import * as UploadLedgerSqlite from "../server/UploadLedgerSqlite.ts"
 import { UploadStore } from "../server/UploadStore.ts"
 import * as UploadStoreFileSystem from "../server/UploadStoreFileSystem.ts"
 import * as ExitCode from "./ExitCode.ts"
-import { print, tell } from "./main.ts"
+import { print, printJson, tell } from "./main.ts"
 import * as Shared from "./options.ts"
 
 /** The ledger of a folder that has one; asking about another must not make one. */
@@ -55,7 +55,7 @@ const list = Command.make("list", {
 }, (asked) =>
   Effect.gen(function*() {
     const uploads = yield* (yield* UploadLedger).unfinished
-    if (asked.json) return yield* print(JSON.stringify(uploads.map(json)))
+    if (asked.json) return yield* printJson(uploads.map(json))
     yield* Effect.forEach(uploads, (upload) => print(line(upload)), { discard: true })
     if (uploads.length === 0) yield* print("No unfinished uploads")
   }).pipe(Effect.provide(ledger(asked.outputDir)))).pipe(

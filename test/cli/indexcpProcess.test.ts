@@ -24,7 +24,8 @@ beforeAll(async () => {
 })
 afterAll(() => Fs.rm(bundled, { recursive: true }))
 
-const bytes = bytesOf(10_000)
+/** Three bodies of 1 MB. */
+const bytes = bytesOf(3_000_000)
 
 /** What a program needs that is not under test is done in this process, which is faster. */
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words)
@@ -44,20 +45,21 @@ const inHome = Effect.gen(function*() {
   }
 })
 
-/** The upload of `a` in ten chunks, whose connection stands still when two of them have arrived. */
+/** The upload of `a` in three chunks, whose connection stands still when two of them have arrived. */
 const halfWay = Effect.gen(function*() {
   const server = yield* startServer()
   const proxy = yield* CutProxy.make({ target: server.port })
   const { client, home, launch } = yield* inHome
-  yield* here("add", "a", "--chunk-size", "1KB")
+  yield* here("add", "a", "--chunk-size", "1MB")
   const planned = yield* proxy.plan(CutProxy.stall(CutProxy.afterBody(500), { skip: 2 }))
-  const upload = yield* launch(["upload", proxy.url])
+  // one at a time, so that all goes over one connection
+  const upload = yield* launch(["upload", "--parallel", "1", proxy.url])
   yield* planned.done
   assert.deepStrictEqual(yield* filesOf(server.folder), [])
   const goesOnTo = Effect.gen(function*() {
     const { code, stderr, stdout } = yield* client(["upload", proxy.url])
     assert.deepStrictEqual({ code, stdout }, { code: 0, stdout: "a -> a\n" })
-    assert.include(stderr, "a: sending 9.77 KiB, 1.95 KiB of them sent before\n")
+    assert.include(stderr, "a: sending 2.86 MiB, 1.91 MiB of them sent before\n")
     assert.isTrue(bytes.equals(yield* contentOf(server.folder, "a")))
     assert.include(yield* here("list"), { code: 0, stdout: "No files in buffer\n" })
   })
@@ -74,15 +76,15 @@ describe("exit codes", () => {
     Effect.gen(function*() {
       const server = yield* startServer()
       const { client } = yield* inHome
-      assert.deepStrictEqual(yield* client(["add", "a", "--chunk-size=1KB"]), {
+      assert.deepStrictEqual(yield* client(["add", "a", "--chunk-size=1MB"]), {
         code: 0,
-        stdout: "a  10 chunks\n",
+        stdout: "a  3 chunks\n",
         stderr: ""
       })
       assert.deepStrictEqual(yield* client(["upload", server.url]), {
         code: 0,
         stdout: "a -> a\n",
-        stderr: "a: sending 9.77 KiB\n"
+        stderr: "a: sending 2.86 MiB\n"
       })
     }))
 
@@ -159,7 +161,7 @@ describe("exit codes", () => {
       const folder = yield* folderWith({})
       const server = yield* PythonServer.make({ folder, apiKey: "k" })
       const proxy = yield* CutProxy.make({ target: server.port })
-      yield* here("add", "a", "--chunk-size", "4KB")
+      yield* here("add", "a", "--chunk-size", "1MB")
       yield* proxy.plan(CutProxy.pass)
       const lost = yield* proxy.plan(CutProxy.cut(CutProxy.answerLost))
       const first = yield* client(["upload", proxy.url])
@@ -169,7 +171,7 @@ describe("exit codes", () => {
       const second = yield* client(["upload", "--json", proxy.url])
       assert.strictEqual(second.code, 6)
       assert.match(second.stdout, /\n\{"type":"summary","files":\[\{[^\n]*"state":"unconfirmed"[^\n]*\n$/)
-      yield* Effect.promise(() => Fs.truncate(Path.join(folder, "a"), 4000))
+      yield* Effect.promise(() => Fs.truncate(Path.join(folder, "a"), 1_000_000))
       assert.deepInclude(yield* client(["upload", "--resend-unconfirmed", proxy.url]), { code: 0, stdout: "a -> a\n" })
       assert.isTrue(bytes.equals(yield* contentOf(folder, "a")))
       assert.isTrue(bytes.equals(yield* contentOf(home, "a")))
@@ -186,7 +188,7 @@ describe("an upload that ends half-way goes on where it was", () => {
         assert.deepStrictEqual(yield* upload.ended, {
           code,
           stdout: "",
-          stderr: "a: sending 9.77 KiB\nInterrupted\n"
+          stderr: "a: sending 2.86 MiB\nInterrupted\n"
         })
         yield* goesOnTo
       })
@@ -217,7 +219,7 @@ describe("other programs beside it", () => {
     Effect.gen(function*() {
       const server = yield* startServer()
       const { launch } = yield* inHome
-      yield* here("add", "a", "--chunk-size", "1KB")
+      yield* here("add", "a", "--chunk-size", "1MB")
       const upload = yield* launch(["upload", "--json", server.url])
       yield* upload.said(/"started".*\n/)
       // the server is in this process, so the answers come after this

@@ -25,8 +25,10 @@ describe("help", () => {
     Effect.gen(function*() {
       const help = yield* client()
       assert.deepInclude(help, { code: 0, stderr: "" })
-      for (const command of ["add", "list", "upload", "buffer-and-upload", "clear"]) {
-        assert.match(help.stdout, new RegExp(`^  - ${command} .*\\n      [A-Z]`, "m"))
+      for (
+        const command of ["add", "list", "upload", "watch", "buffer-and-upload", "verify", "remove", "retry", "clear"]
+      ) {
+        assert.match(help.stdout, new RegExp(`^  - ${command} \\[options\\].*\\n      [A-Z]`, "m"))
       }
       for (const name of ["INDEXCP_API_KEY", "EXIT CODES", "--version", "--completions", "help <command>"]) {
         assert.include(help.stdout, name)
@@ -38,9 +40,10 @@ describe("help", () => {
     Effect.gen(function*() {
       const help = yield* client("help", "buffer-and-upload")
       assert.strictEqual(help.code, 0)
-      const usage = "$ indexcp buffer-and-upload [--api-key key] [--db-name name] [--chunk-size size] "
+      const usage =
+        "$ indexcp buffer-and-upload [--db-name name] [--chunk-size size] [--max-buffer size] [--api-key key] "
       assert.include(help.stdout, usage)
-      assert.include(help.stdout, "<file> <url>")
+      assert.include(help.stdout, "<file>... <url>\n")
       assert.include(help.stdout, "~/.indexcp/<name>.db. Default: indexcp")
       assert.notInclude(help.stdout, "user-defined")
       for (const words of [["buffer-and-upload", "--help"], ["buffer-and-upload", "x", "-h", "--json"]]) {
@@ -115,9 +118,23 @@ describe("usage errors are one line, code 2, and nothing is done", () => {
     [["list", "yes"], "Received unknown argument: 'yes'"],
     [["list", "--json", "yes"], "Received unknown argument: 'yes'"],
     [["add"], "Missing argument <path>"],
-    [["upload"], "Missing argument <url>"],
     [["upload", "a", "b"], "Received unknown argument: 'b'"],
     [["buffer-and-upload", "a.txt"], "Missing argument <url>"],
+    [["buffer-and-upload"], "Missing argument <file>"],
+    [["watch", "."], "Missing argument <url>"],
+    [["remove"], "Missing argument <name>"],
+    [["add", "-"], "Standard input needs a --name (a file called - is ./-)"],
+    [["add", "a.txt", "a.txt", "--name", "b"], "--name is for one file, and there are several"],
+    [["add", "a.txt", "--name", ""], "--name is empty"],
+    [["add", "a.txt", "--to", "nowhere"], "Not a URL: nowhere. Give one like http://127.0.0.1:3000/upload"],
+    [["upload", "http://x", "--parallel", "0"], "--parallel is a whole number from 1 to 1000"],
+    [["upload", "http://x", "--limit-rate", "0"], "Not a rate: 0. Write 5MB/s or 500KiB/s"],
+    [["upload", "http://x", "--limit-rate", "5MB/m"], "Not a rate: 5MB/m. Write 5MB/s or 500KiB/s"],
+    [["upload", "http://x", "--give-up-after", "2"], "Not a time: 2. Write 30s, 10m, 2h or 7d"],
+    [["upload", "http://x", "--stall-timeout", "0s"], "Not a time: 0s. Write 30s, 10m, 2h or 7d"],
+    [["upload", "http://x", "--cacert", "missing.pem"], "--cacert missing.pem cannot be read: NotFound"],
+    [["upload", "http://x", "--cacert", "a.txt"], "There is no certificate in the text"],
+    [["add", "a.txt", "--max-buffer", "much"], "Not a size: much. Write 64KiB, 5MB or a number of bytes"],
     [["add", "a.txt", "--chunk-size", "12q"], "Not a size: 12q. Write 64KiB, 5MB or a number of bytes"],
     [["add", "a.txt", "--chunk-size="], "Not a size: . Write 64KiB, 5MB or a number of bytes"],
     [["add", "a.txt", "--chunk-size", "0"], "The chunk size is 0; choose a whole number of bytes from 1 to 16777216"],
@@ -170,17 +187,17 @@ describe("options and arguments", () => {
       assert.deepStrictEqual(yield* client("add", "a.txt", "--chunk-size=2", "--db-name", "2"), added)
       assert.deepStrictEqual(yield* client("--db-name", "3", "add", "--chunk-size", "2", "a.txt"), added)
       for (const name of ["1", "2", "3"]) {
-        assert.include(yield* client("list", "--db-name", name), { stdout: "a.txt\n" })
+        assert.match((yield* client("list", "--db-name", name)).stdout, /\na\.txt .*\n$/)
       }
     }))
 
-  it.scopedLive("behind -- are arguments, whatever they begin with; - is one too", () =>
+  it.scopedLive("behind -- are arguments, whatever they begin with; ./- is the file called -", () =>
     Effect.gen(function*() {
       const names = ["--version", "--help", "-x", "--db-name=y", "--wizard", "-"]
       yield* inHomeWith(Object.fromEntries(names.map((name) => [name, "x"])))
-      assert.deepStrictEqual(yield* client("add", "-", "--", ...names.slice(0, -1)), {
+      assert.deepStrictEqual(yield* client("add", "./-", "--", ...names.slice(0, -1)), {
         code: 0,
-        stdout: ["-", ...names.slice(0, -1)].map((name) => `${name}  1 chunks\n`).join(""),
+        stdout: ["./-", ...names.slice(0, -1)].map((name) => `${name}  1 chunks\n`).join(""),
         stderr: ""
       })
     }))
