@@ -1,9 +1,8 @@
 /** Client and server as layers in a program of one's own. Run it with `npx tsx examples/library.ts <file>`. */
 import * as NodeContext from "@effect/platform-node/NodeContext"
-import * as NodeHttpClient from "@effect/platform-node/NodeHttpClient"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Console, Effect, Layer, Redacted } from "effect"
-import { ChunkStoreSqlite } from "../src/client-node.ts"
+import { ChunkStoreSqlite, HttpClientNode } from "../src/client-node.ts"
 import { ApiKey, Source, TransportHttp, Uploader } from "../src/client.ts"
 import { FilenameGenerator } from "../src/index.ts"
 import { NodeServer, Server } from "../src/server-node.ts"
@@ -21,9 +20,9 @@ const ServerLive = Server.layer({
 })
 
 const UploaderLive = Uploader.layer({ chunkSize: 4 * 1024 * 1024 }).pipe(
-  Layer.provide(TransportHttp.layer),
+  Layer.provide(TransportHttp.layerStreamed()),
   Layer.provide(ChunkStoreSqlite.layer({ file: "buffer.db" })),
-  Layer.provide(NodeHttpClient.layerUndici),
+  Layer.provide(HttpClientNode.layer()),
   Layer.provide(ApiKey.layer(key))
 )
 
