@@ -19,9 +19,16 @@ export interface ListenOptions {
   readonly port: number
   /** How long requests in flight may take to end at shutdown. Default 10 seconds. */
   readonly drainTimeout: Duration.DurationInput
+  /** A body that moves no byte for so long is cut off, and what it had claimed is free again. Default 30 seconds. */
+  readonly bodyTimeout: Duration.DurationInput
 }
 
-export const defaults: ListenOptions = { host: "127.0.0.1", port: 3000, drainTimeout: "10 seconds" }
+export const defaults: ListenOptions = {
+  host: "127.0.0.1",
+  port: 3000,
+  drainTimeout: "10 seconds",
+  bodyTimeout: "30 seconds"
+}
 
 /** The server cannot listen. */
 export class CannotListen extends Schema.TaggedError<CannotListen>("indexedcp/CannotListen")("CannotListen", {
@@ -68,6 +75,14 @@ const drainRefused = (request: Http.IncomingMessage, response: Http.ServerRespon
   }
 }
 
+/** Destroys a connection on which nothing moves before the body has ended; after that it may take its time. */
+const cutStalled = (request: Http.IncomingMessage, millis: number): void => {
+  if (!hasBody(request)) return
+  const { socket } = request
+  socket.setTimeout(millis)
+  request.once("end", () => socket.setTimeout(0))
+}
+
 const explain: Readonly<Record<string, string>> = {
   EADDRINUSE: "the port is in use; choose another with --port, or 0 for any free one",
   EACCES: "no permission for that port; choose one above 1023",
@@ -88,6 +103,7 @@ const make = (options: ListenOptions) =>
     server.on("request", (request: Http.IncomingMessage, response: Http.ServerResponse) => {
       unused.delete(request.socket)
       drainRefused(request, response)
+      cutStalled(request, Duration.toMillis(options.bodyTimeout))
       if (!draining) return
       response.writeHead(503, { "connection": "close", "content-type": "application/json", "retry-after": "5" })
       response.end(JSON.stringify({ error: "Busy", message: "The server is shutting down; try again soon" }))
