@@ -20,8 +20,18 @@ import { refusals } from "./sqlitePlace.ts"
 /** At most so many bytes of blobs are written, freed or moved in one transaction. */
 export const stepBytes = 16 * 1024 * 1024
 
+type Synchronous = "FULL" | "NORMAL"
+
 type Stored<E> = Exclude<E, SqlError | ParseResult.ParseError> | ChunkStoreError
 
+/**
+ * Of the two kinds of writing, `write` waits until the disk has the changes, and `writeUnsynced` does not. In WAL mode the
+ * first is `PRAGMA synchronous = FULL` and the second `NORMAL`: all writers append to one log, and a commit under `FULL`
+ * syncs all of it, so that what survives a loss of power is everything up to some commit, at least up to the last synced
+ * one. The death of a process takes nothing of either kind. So `writeUnsynced` is for what, when it is lost, is only done
+ * once more, or was begun by a program that is dead then too. A transaction that changes nothing syncs nothing.
+ * Source: https://sqlite.org/pragma.html#pragma_synchronous
+ */
 export interface Database {
   readonly file: string
   readonly sql: SqlClient.SqlClient
@@ -29,6 +39,8 @@ export interface Database {
   readonly read: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
   /** The same in one transaction that is durable when it returns. It holds the write lock from its beginning. */
   readonly write: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
+  /** A `write` that survives this process at once, and a loss of power with the next `write` of any program. */
+  readonly writeUnsynced: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
   /** A `write` that keeps readers out too, so that nothing can refuse its commit. */
   readonly writeAlone: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
 }
@@ -110,13 +122,23 @@ export const open = Effect.fnUntraced(
       // A file that cannot be opened is thrown by the driver inside the client.
       Effect.catchAllDefect((cause) => Effect.fail(storeError(file, cause)))
     )
+    let level: Synchronous = "FULL"
+    /** Between transactions only. SQLite obeys when it compiles this, so a prepared one would do nothing. */
+    const setLevel = (connection: SqlConnection.Connection, wanted: Synchronous) =>
+      level === wanted
+        ? Effect.void
+        : Effect.map(connection.executeUnprepared(`PRAGMA synchronous = ${wanted}`, [], undefined), () => {
+          level = wanted
+        })
     const use =
-      (begin?: "BEGIN IMMEDIATE" | "BEGIN EXCLUSIVE") =>
+      (begin?: "BEGIN IMMEDIATE" | "BEGIN EXCLUSIVE", synchronous: Synchronous = "FULL") =>
       <A, E, R>(statements: Effect.Effect<A, E, R>): Effect.Effect<A, Stored<E>, R> =>
         Effect.flatMap(sql.reserve, (connection) => {
           const bound = Effect.provideService(statements, SqlClient.TransactionConnection, [connection, 0])
           const ready = Effect.zipRight(loadSchema(connection), bound)
-          return begin === undefined ? ready : transaction(connection, begin, ready)
+          return begin === undefined
+            ? ready
+            : Effect.zipRight(setLevel(connection, synchronous), transaction(connection, begin, ready))
         }).pipe(
           Effect.scoped,
           Effect.retry({ schedule: patience, while: isBusy }),
@@ -132,6 +154,13 @@ export const open = Effect.fnUntraced(
     yield* read(
       Effect.all([sql`PRAGMA busy_timeout = 100`, sql`PRAGMA foreign_keys = ON`, sql`PRAGMA synchronous = FULL`])
     )
-    return { file, sql, read, write: use("BEGIN IMMEDIATE"), writeAlone: use("BEGIN EXCLUSIVE") }
+    return {
+      file,
+      sql,
+      read,
+      write: use("BEGIN IMMEDIATE"),
+      writeUnsynced: use("BEGIN IMMEDIATE", "NORMAL"),
+      writeAlone: use("BEGIN EXCLUSIVE")
+    }
   }
 )

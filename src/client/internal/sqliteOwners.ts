@@ -15,6 +15,9 @@ import type { Database } from "./sqliteDatabase.ts"
 
 const heartbeat = Duration.seconds(10)
 
+/** A heartbeat is good for so long before it is worth a write again. */
+const rested = Duration.toMillis(heartbeat) / 2
+
 /** Without a heartbeat for so long, an owner on another host counts as dead, and so does one whose pid lives. */
 const expiry = Duration.toMillis(Duration.minutes(1))
 
@@ -46,7 +49,7 @@ export type Owners = Effect.Effect.Success<ReturnType<typeof make>>
 
 /** This program as an owner: it beats while it has anything in hand, and is struck off when the scope closes. */
 export const make = Effect.fnUntraced(function*(database: Database) {
-  const { read, sql, write } = database
+  const { read, sql, writeUnsynced } = database
   const host = yield* hostName
   const pid = process.pid
   const enlisting = yield* Effect.makeSemaphore(1)
@@ -59,7 +62,7 @@ export const make = Effect.fnUntraced(function*(database: Database) {
       const mine = yield* Ref.get(known)
       if (mine !== undefined) return mine
       const now = yield* Clock.currentTimeMillis
-      const [{ id }] = yield* write(
+      const [{ id }] = yield* writeUnsynced(
         Effect.flatMap(
           sql`INSERT INTO owners (host, pid, beat_at) VALUES (${host}, ${pid}, ${now}) RETURNING id`,
           decodeIds
@@ -70,11 +73,11 @@ export const make = Effect.fnUntraced(function*(database: Database) {
     })
   )
 
-  /** Inside a `write`: says that this owner lives, also when it was taken for dead since. */
+  /** Inside a `write`: says that this owner lives, also when it was taken for dead since; not again when it just did. */
   const beat = Effect.fnUntraced(function*(mine: number) {
     const now = yield* Clock.currentTimeMillis
     yield* sql`INSERT INTO owners (id, host, pid, beat_at) VALUES (${mine}, ${host}, ${pid}, ${now})
-      ON CONFLICT (id) DO UPDATE SET beat_at = ${now}`
+      ON CONFLICT (id) DO UPDATE SET beat_at = ${now} WHERE beat_at NOT BETWEEN ${now - rested} AND ${now}`
   })
 
   /** Inside a `read` or `write`: whether the owner is dead, or was swept away. */
@@ -114,7 +117,7 @@ export const make = Effect.fnUntraced(function*(database: Database) {
       return orphans.length > 0 || (yield* Effect.exists(yield* owners, isDead))
     })
     if (!(yield* read(isNeeded))) return
-    yield* write(
+    yield* writeUnsynced(
       Effect.gen(function*() {
         const dead = yield* Effect.flatMap(owners, Effect.filter(isDead))
         yield* Effect.forEach(dead, ({ id }) => sql`DELETE FROM owners WHERE id = ${id}`, { discard: true })
@@ -128,7 +131,7 @@ export const make = Effect.fnUntraced(function*(database: Database) {
   yield* Effect.gen(function*() {
     const { open } = yield* Ref.get(holds)
     const mine = yield* Ref.get(known)
-    if (open > 0 && mine !== undefined) yield* write(beat(mine))
+    if (open > 0 && mine !== undefined) yield* writeUnsynced(beat(mine))
   }).pipe(
     Effect.catchAll((error) => Effect.logWarning("The buffer missed a heartbeat", error.message)),
     Effect.repeat(Schedule.spaced(heartbeat)),
@@ -139,7 +142,7 @@ export const make = Effect.fnUntraced(function*(database: Database) {
   yield* Effect.addFinalizer(() =>
     Effect.gen(function*() {
       const mine = yield* Ref.get(known)
-      if (mine !== undefined) yield* write(sql`DELETE FROM owners WHERE id = ${mine}`)
+      if (mine !== undefined) yield* writeUnsynced(sql`DELETE FROM owners WHERE id = ${mine}`)
     }).pipe(Effect.ignoreLogged)
   )
 

@@ -1,6 +1,6 @@
 /**
- * Gives the space of dropped files and freed pieces back to the disk, in steps short enough for timers to run between them,
- * and knows how much of it is in use.
+ * Frees the space of dropped files and freed pieces, gives it back to the disk when it is much or the program ends, in steps
+ * short enough for timers to run between them, and knows how much of it is in use.
  *
  * @module
  */
@@ -13,12 +13,15 @@ import { breathe, stepBytes } from "./sqliteDatabase.ts"
 const stepPieces = 256
 
 /**
- * So much free space stays in the database file while pieces of a file are freed one after the other. To shorten the file,
- * SQLite moves pages from its end into the free ones, so that freeing a piece would cost as much as adding one; and whatever
- * is added meanwhile needs the pages again. Above this, each freed piece pays for one step: the disk is never more than this
- * behind, and no `settle` ever waits for more than a step. Dropping a file gives back all.
+ * So much free space may stay in the database file while the program runs. To shorten the file, SQLite moves pages from its
+ * end into the free ones, so that freeing a piece would cost as much as adding one; and whatever is added meanwhile needs the
+ * pages again. Above this, each freed piece pays for one step: the disk is never more than this behind, and no `settle` ever
+ * waits for more than a step.
  */
 const slackBytes = 4 * stepBytes
+
+/** How long the end of a program may be put off to shorten the file. */
+const patienceAtEnd = "1 second"
 
 const decodePieces = Schema.decodeUnknown(
   Schema.Array(Schema.Struct({ id: Schema.Number, length: Schema.Number }))
@@ -32,7 +35,7 @@ const decodePages = Schema.decodeUnknown(
 export type Space = ReturnType<typeof make>
 
 /** Removes what is in state `dropping`, and shortens the database file. Cut off, it is carried on at the next start. */
-export const make = ({ read, sql, write }: Database) => {
+export const make = ({ read, sql, writeUnsynced }: Database) => {
   const pages = Effect.map(
     Effect.flatMap(
       sql`SELECT page_count AS count, freelist_count AS free, page_size AS page, auto_vacuum AS vacuum
@@ -53,6 +56,7 @@ export const make = ({ read, sql, write }: Database) => {
     return pieces.length < stepPieces
   })
 
+  /** One step, inside a `write`: removes files in state `dropping`; whether there are no more. */
   const remove = Effect.gen(function*() {
     const pieces = yield* Effect.flatMap(
       sql`SELECT pieces.id, pieces.length FROM files JOIN pieces ON pieces.file = files.id
@@ -87,29 +91,53 @@ export const make = ({ read, sql, write }: Database) => {
     return count === free
   })
 
-  const step = write(Effect.zipWith(remove, shrink, (removed, shrunk) => removed && shrunk))
+  /** More than so many bytes are free in the file, and it can be shortened; inside a `read` or `write`. */
+  const hasFree = (bytes: number) =>
+    Effect.map(pages, ({ free, page, vacuum }) => vacuum === 2 && free * page > bytes)
 
-  const isNeeded = read(
-    Effect.map(sql`SELECT 1 FROM files WHERE state = 'dropping' LIMIT 1`, (rows) => rows.length > 0)
-  )
+  /** The file is cut at the checkpoint; one that readers hold up is made up for by a later one. */
+  const cutOff = read(sql`PRAGMA wal_checkpoint(TRUNCATE)`)
 
-  const reclaim = step.pipe(
-    Effect.tap(() => breathe),
-    Effect.repeat({ until: (isDone) => isDone }),
-    // The file is cut at the checkpoint; one that readers hold up is made up for by a later one.
-    Effect.zipRight(read(sql`PRAGMA wal_checkpoint(TRUNCATE)`)),
-    Effect.asVoid
-  )
+  const isDropping = Effect.map(sql`SELECT 1 FROM files WHERE state = 'dropping' LIMIT 1`, (rows) => rows.length > 0)
+
+  const reclaim = Effect.gen(function*() {
+    let isLong = false
+    for (let isDone = false; !isDone;) {
+      isDone = yield* writeUnsynced(Effect.gen(function*() {
+        const isRemoved = yield* remove
+        if (!(yield* hasFree(slackBytes))) return isRemoved
+        yield* shrink
+        isLong = true
+        return false
+      }))
+      yield* breathe
+    }
+    if (isLong) yield* cutOff
+  })
 
   /** One step of shortening the file, when more than the slack is free in it. */
-  const trim = Effect.whenEffect(
-    Effect.zipRight(write(shrink), breathe),
-    Effect.map(read(pages), ({ free, page, vacuum }) => vacuum === 2 && free * page > slackBytes)
+  const trim = Effect.whenEffect(Effect.zipRight(writeUnsynced(shrink), breathe), read(hasFree(slackBytes)))
+
+  /** Shortens the file as far as it can be done at once. */
+  const shorten = Effect.whenEffect(
+    writeUnsynced(shrink).pipe(
+      Effect.zipLeft(breathe),
+      Effect.repeat({ until: (isDone) => isDone }),
+      Effect.timeoutOption(patienceAtEnd),
+      Effect.zipRight(cutOff)
+    ),
+    read(hasFree(0))
   )
 
   return {
+    remove,
     reclaim,
-    reclaimIfNeeded: Effect.whenEffect(reclaim, isNeeded),
+    /** What an earlier program left. */
+    reclaimIfNeeded: Effect.whenEffect(
+      reclaim,
+      read(Effect.zipWith(isDropping, hasFree(slackBytes), (dropping, isLong) => dropping || isLong))
+    ),
+    shorten,
     freeSettled,
     trim,
     /** Bytes in use in the database file, inside a `read` or `write`. */
