@@ -152,18 +152,22 @@ export class PieceDamaged extends Schema.TaggedError<PieceDamaged>("indexedcp/Pi
   message: Schema.String
 }) {}
 
+/**
+ * What a method has done when it returns survives the death of the program. "Durable on return" says that it survives a loss
+ * of power too. Whatever else was done before that is durable then as well: a loss of power takes only the last of it.
+ */
 export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, {
-  /** Opens a file for `append`. When the scope closes before `seal`, all of it is removed again. */
+  /** Opens a file for `append`. When the scope closes before `seal`, or the program dies, all of it is removed again. */
   readonly begin: (file: NewFile) => Effect.Effect<FileId, ChunkStoreError, Scope.Scope>
 
   /**
-   * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256. Durable on
-   * return. Every piece but the last has `chunkSize` bytes; no piece is empty.
+   * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
+   * durable. Every piece but the last has `chunkSize` bytes; no piece is empty.
    */
   readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
   /**
-   * Makes the file visible; durable on return. An unclaimed file of the same `source` is replaced by it and returned.
+   * Makes the file visible; durable on return, with all of its pieces. An unclaimed file of the same `source` is replaced by it and returned.
    */
   readonly seal: (
     file: FileId,
@@ -172,8 +176,8 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * Keeps track of a file that is sent from where it lies. The same source in the same version and chunk size is the one that
-   * was adopted before, with all that is known of its delivery; one of another version is dropped. It is not listed, and can
-   * be read only by the program that gave `read`.
+   * was adopted before, with all that is known of its delivery; one of another version is dropped. Durable on return. It is not
+   * listed, and can be read only by the program that gave `read`.
    */
   readonly adopt: (file: ExternalFile, read: ReadSource) => Effect.Effect<FileId, ChunkStoreError>
 
@@ -199,14 +203,19 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | SourceError | SourceChanged | ChunkStoreError>
 
   /**
-   * Records that a server holds these bytes, and forgets a `trouble`. Durable on return, repeatable. The bytes stay, unless
-   * `free` asks for pieces to be freed of which nothing is unsettled any more; nobody can read those again.
+   * Records that a server holds these bytes, with what its answer has shown (`known`, which needs `startDelivery` before it),
+   * and forgets a `trouble`. Repeatable. Durable on return, unless the revision was known to be 2 before: then a loss of power
+   * may take it back, and the server is asked again. The bytes stay, unless `free` asks for pieces to be freed of which nothing
+   * is unsettled any more; nobody can read those again.
    */
   readonly settle: (
     file: FileId,
     from: number,
     to: number,
-    options?: { readonly free?: boolean }
+    options?: {
+      readonly free?: boolean
+      readonly known?: Partial<Pick<Delivery, "revision" | "serverName" | "sending">>
+    }
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
   /** What has been settled since `startDelivery`. */
@@ -214,7 +223,8 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * Makes the file this holder's alone until the scope closes. A holder that died holds nothing: at once where the store
-   * can tell, else after a minute without a heartbeat.
+   * can tell, else after a minute without a heartbeat. Neither the claim nor its end is durable: no program outlives a loss of
+   * power.
    */
   readonly claim: (file: FileId) => Effect.Effect<void, AlreadyClaimed | NotBuffered | ChunkStoreError, Scope.Scope>
 
@@ -233,18 +243,19 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     known: Partial<Pick<Delivery, "revision" | "serverName" | "sending">>
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
-  /** Records why the file was given up, or with `None` that it may be tried again. */
+  /** Records why the file was given up, or with `None` that it may be tried again. Durable on return. */
   readonly setFailure: (
     file: FileId,
     reason: Option.Option<string>
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
-  /** Records a passing trouble; when the claim on the file ends, nobody waits for its `nextTry` any more. */
+  /** Records a passing trouble, for now: when the claim on the file ends, nobody waits for its `nextTry` any more. */
   readonly setTrouble: (file: FileId, trouble: Trouble) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
   /**
-   * Frees a file that its server holds as a whole, as `drop` does, and keeps a receipt: both or neither. Needs a delivery
-   * whose revision is known.
+   * Frees a file that its server holds as a whole, as `drop` does, and keeps a receipt: both or neither. Durable on return,
+   * unless the revision is 2: then a loss of power may bring the file back without its receipt, and the server says that it
+   * has it. Needs a delivery whose revision is known.
    */
   readonly delivered: (
     file: FileId,
@@ -260,7 +271,10 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    */
   readonly arrivals: Stream.Stream<void, ChunkStoreError>
 
-  /** Removes the file and gives its space back to the disk. Once it has returned, the file does not come back. */
+  /**
+   * Removes the file. Durable on return: the file does not come back. Its space serves the files that come; a store on a disk
+   * gives back what is free beyond 64 MiB at once, and the rest when the last program closes it.
+   */
   readonly drop: (file: FileId) => Effect.Effect<void, ChunkStoreError>
 
   /** Drops every sealed file, claimed ones too; files that are just being added stay. */
@@ -468,9 +482,16 @@ const makeMemory = Effect.gen(function*() {
       ),
     settle: (file, from, to, options) =>
       change(file, (held) => {
+        const delivery = Option.map(held.delivery, (before) => ({ ...before, ...options?.known }))
         const settled = Ranges.add(held.settled, [from, to])
         const pieces = options?.free === true ? free(held.pieces, settled) : held.pieces
-        return { settled, pieces, trouble: Option.none(), freed: pieces.some(({ bytes }) => bytes === undefined) }
+        return {
+          delivery,
+          settled,
+          pieces,
+          trouble: Option.none(),
+          freed: pieces.some(({ bytes }) => bytes === undefined)
+        }
       }),
     settled: (file) => whenSealed(file, ({ settled }) => Effect.succeed(settled)),
     claim: (file) =>

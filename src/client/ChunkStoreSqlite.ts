@@ -31,7 +31,7 @@ const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 /** Where the Python client keeps the buffer of this name, and so do we: `~/.indexcp/<dbName>.db`. */
 export const defaultFile = (dbName: string): string => Path.join(ownFolder(), `${dbName}.db`)
 
-const pageRows = 200
+const pageRows = 500
 
 const sizeText = (bytes: number): string => {
   const [unit, name] = bytes < 1024 ** 3 ? [1024 ** 2, "MiB"] : [1024 ** 3, "GiB"]
@@ -39,10 +39,14 @@ const sizeText = (bytes: number): string => {
 }
 
 const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity) {
-  const { read, sql, write } = database
+  const { read, sql, write, writeUnsynced } = database
   const owners = yield* Owners.make(database)
-  const { arrivals, signal } = yield* Arrivals.make(database, owners)
   const space = Space.make(database)
+  // Runs after all that drops files at the end, and leaves it to the last program: others need the free space again.
+  yield* Effect.addFinalizer(() =>
+    Effect.whenEffect(space.shorten, owners.isAlone).pipe(Effect.interruptible, Effect.ignoreLogged)
+  )
+  const { arrivals, signal } = yield* Arrivals.make(database, owners)
   const stored = Read.make(database)
   const columns = sql.literal(Rows.columns)
 
@@ -67,8 +71,6 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     return row ?? (yield* notBuffered(file))
   })
 
-  const { settle, settled } = Settle.make(database, space, sealed)
-
   /** Rows as files, from within a `read` or `write`. */
   const toFiles = (rows: ReadonlyArray<Rows.FileRow>) =>
     Effect.map(
@@ -80,18 +82,34 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const update = (file: ChunkStore.FileId, changes: Record<string, string | number | null>) =>
     sql`UPDATE files SET ${sql.update(changes)} WHERE id = ${file}`
 
+  /** Changes what is known of the server, from within a `write`. */
+  const know = Effect.fnUntraced(function*(file: ChunkStore.FileId, known: Partial<ChunkStore.Delivery>) {
+    const { endpoint } = yield* sealed(file)
+    if (endpoint === null) return yield* Effect.dieMessage("remember before startDelivery")
+    const changes = {
+      ...known.revision && { revision: Option.getOrNull(known.revision) },
+      ...known.serverName && { server_name: Option.getOrNull(known.serverName) },
+      ...known.sending && { sending: Option.getOrNull(known.sending) }
+    }
+    if (Object.keys(changes).length > 0) yield* update(file, changes)
+  })
+
+  const { settle, settled, writeFor } = Settle.make(database, space, sealed, know)
+
   const begin = Effect.fn("ChunkStore.begin")(function*(file: ChunkStore.NewFile) {
     const me = yield* owners.me
     const hold = yield* owners.hold
     const mine = sql`owner = ${me} AND hold = ${hold} AND state = 'adding'`
     yield* Effect.addFinalizer(() =>
-      write(Effect.flatMap(sql`UPDATE files SET state = 'dropping' WHERE ${mine} RETURNING id`, Rows.decodeIds)).pipe(
+      writeUnsynced(
+        Effect.flatMap(sql`UPDATE files SET state = 'dropping' WHERE ${mine} RETURNING id`, Rows.decodeIds)
+      ).pipe(
         Effect.flatMap((abandoned) => abandoned.length > 0 ? space.reclaim : Effect.void),
         Effect.ignoreLogged
       )
     )
     const now = yield* Clock.currentTimeMillis
-    const [row] = yield* write(Effect.zipRight(
+    const [row] = yield* writeUnsynced(Effect.zipRight(
       owners.beat(me),
       Effect.flatMap(
         sql`INSERT INTO files (state, owner, hold, path, source, name, chunk_size, destination, version, added_at) VALUES
@@ -116,7 +134,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array) {
     const me = yield* owners.me
     const sha256 = Sha256.of(bytes)
-    yield* write(Effect.gen(function*() {
+    yield* writeUnsynced(Effect.gen(function*() {
       // Looked at first: the transaction holds the write lock already.
       const [row] = yield* Effect.flatMap(
         sql`SELECT size AS start, chunk_size AS stop FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`,
@@ -276,8 +294,9 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     file: ChunkStore.FileId,
     { resent, serverName }: { readonly serverName: string; readonly resent: boolean }
   ) =>
-    Effect.zipRight(
-      write(Effect.gen(function*() {
+    Effect.gen(function*() {
+      const known = yield* read(sealed(file))
+      const isDone = yield* writeFor(known.revision)(Effect.gen(function*() {
         const { endpoint, revision } = yield* sealed(file)
         if (endpoint === null || revision === null) return yield* Effect.dieMessage("delivered before it was sent")
         const now = yield* Clock.currentTimeMillis
@@ -288,15 +307,17 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         }, ${now}
           FROM files WHERE id = ${file}`
         yield* update(file, { state: "dropping", owner: null, hold: null })
-      })),
-      Effect.zipRight(forget(file), space.reclaim)
-    )
+        return yield* space.remove
+      }))
+      yield* forget(file)
+      yield* isDone ? space.trim : space.reclaim
+    })
 
   const claim = Effect.fn("ChunkStore.claim")(function*(file: ChunkStore.FileId) {
     const me = yield* owners.me
     const hold = yield* owners.hold
     yield* Effect.addFinalizer(() =>
-      write(
+      writeUnsynced(
         sql`UPDATE files SET owner = NULL, hold = NULL, next_try = NULL
           WHERE id = ${file} AND owner = ${me} AND hold = ${hold} RETURNING id`
       ).pipe(
@@ -304,7 +325,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         Effect.ignoreLogged
       )
     )
-    yield* write(Effect.gen(function*() {
+    yield* writeUnsynced(Effect.gen(function*() {
       const { owner, path } = yield* sealed(file)
       yield* owners.beat(me)
       if (yield* owners.isHeld(owner)) {
@@ -341,23 +362,21 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const remember = (
     file: ChunkStore.FileId,
     known: Partial<Pick<ChunkStore.Delivery, "revision" | "serverName" | "sending">>
-  ) =>
-    write(Effect.gen(function*() {
-      const { endpoint } = yield* sealed(file)
-      if (endpoint === null) return yield* Effect.dieMessage("remember before startDelivery")
-      const changes = {
-        ...known.revision && { revision: Option.getOrNull(known.revision) },
-        ...known.serverName && { server_name: Option.getOrNull(known.serverName) },
-        ...known.sending && { sending: Option.getOrNull(known.sending) }
-      }
-      if (Object.keys(changes).length > 0) yield* update(file, changes)
-    }))
+  ) => write(know(file, known))
 
   const dropSealed = (which: Statement.Fragment, file?: ChunkStore.FileId) =>
-    Effect.zipRight(
-      write(sql`UPDATE files SET state = 'dropping', owner = NULL, hold = NULL WHERE state = 'sealed' AND ${which}`),
-      Effect.zipRight(forget(file), space.reclaim)
-    )
+    Effect.gen(function*() {
+      const isDone = yield* write(Effect.gen(function*() {
+        const dropped =
+          yield* sql`UPDATE files SET state = 'dropping', owner = NULL, hold = NULL WHERE state = 'sealed' AND ${which}
+          RETURNING id`
+        // What was just delivered is gone, but perhaps not synced: only a transaction that changes something makes it so.
+        if (dropped.length === 0) yield* sql`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'owners'`
+        return yield* space.remove
+      }))
+      yield* forget(file)
+      yield* isDone ? space.trim : space.reclaim
+    })
 
   return ChunkStore.ChunkStore.of({
     begin,
@@ -380,7 +399,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         Option.isNone(reason) ? signal : Effect.void
       ),
     setTrouble: (file, { nextTry, reason }) =>
-      write(
+      writeUnsynced(
         Effect.zipRight(
           sealed(file),
           update(file, { trouble: reason, next_try: Option.getOrNull(Option.map(nextTry, Math.ceil)) })

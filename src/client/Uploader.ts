@@ -194,24 +194,32 @@ const storeBytes = (
   Effect.gen(function*() {
     const hasher = Sha256.make()
     let size = 0
-    let held = new Uint8Array(chunkSize)
+    // as long as what it has to hold: many files are shorter than a piece
+    let held = new Uint8Array(0)
     let heldBytes = 0
     const append = (piece: Uint8Array) => {
       hasher.update(piece)
       size += piece.length
       return store.append(file, piece)
     }
-    yield* Stream.runForEach(source.bytes(chunkSize), (bytes) =>
+    // whatever reads makes room for as much as it is asked for
+    const asked = source.external === undefined ? chunkSize : Math.max(1, (yield* source.external).size)
+    yield* Stream.runForEach(source.bytes(Math.min(chunkSize, asked)), (bytes) =>
       Effect.gen(function*() {
         if (heldBytes === 0 && bytes.length === chunkSize) return yield* append(bytes)
         for (let at = 0; at < bytes.length;) {
           const part = bytes.subarray(at, at + chunkSize - heldBytes)
+          if (heldBytes + part.length > held.length) {
+            const longer = new Uint8Array(Math.min(chunkSize, Math.max(heldBytes + part.length, 2 * held.length)))
+            longer.set(held.subarray(0, heldBytes))
+            held = longer
+          }
           held.set(part, heldBytes)
           heldBytes += part.length
           at += part.length
           if (heldBytes < chunkSize) continue
+          // the store keeps its own copy
           yield* append(held)
-          held = new Uint8Array(chunkSize)
           heldBytes = 0
         }
       }))

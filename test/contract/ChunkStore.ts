@@ -255,6 +255,12 @@ export const suite = (
             sending: Option.none()
           })
         })
+        const known = { revision: Option.some(1 as const), serverName: Option.some("b"), sending: Option.some(1) }
+        yield* store.settle(file, 4, 8, { known })
+        expect(yield* store.get(file)).toMatchObject({
+          settledBytes: 8,
+          delivery: Option.some({ ...delivery, ...known })
+        })
         const again = { ...delivery, uploadId: UploadId.make("u2") }
         yield* store.startDelivery(file, again)
         expect(yield* store.settled(file)).toEqual([])

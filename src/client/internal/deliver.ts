@@ -127,7 +127,11 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       const out = Delivery.outgoing(parts, file, range, Option.some({ id, known }))
       return Option.isSome(revision)
         ? pace.request(Effect.flatMap(out, parts.transport.send), () => range[1] - range[0])
-        : Effect.flatMap(out, (out) => Delivery.marked(parts, file, out))
+        : Effect.flatMap(out, (out) =>
+          // a part of a file may be cut in another way when it is sent again, which a server does not take
+          pace.spoken() === 2 && out.body.length === file.size
+            ? Delivery.unmarked(parts, file, out)
+            : Delivery.marked(parts, file, out))
     }).pipe(
       Effect.retry({ times: mostDamaged - 1, while: statusIs(422) }),
       Effect.map(({ limit, receipt }) => {
@@ -136,7 +140,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       })
     )
 
-  /** Records a 200, durably. */
+  /** Records a 200, with what the first one shows. */
   const accept = (range: Ranges.Range, receipt: Receipt) =>
     Effect.gen(function*() {
       const speaks = "uploadId" in receipt ? 2 : 1
@@ -145,15 +149,13 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
           message: "The server no longer answers as it did when the upload began; the file is kept"
         })
       }
-      yield* store.settle(file.id, ...range, { free: freeEarly && speaks === 2 })
-      if (Option.isNone(revision)) {
-        yield* store.remember(file.id, {
-          revision: Option.some(speaks),
-          serverName: Option.some(receipt.actualFilename),
-          sending: Option.none()
-        })
-        yield* pace.speaks(speaks)
-      }
+      yield* store.settle(file.id, ...range, {
+        free: freeEarly && speaks === 2,
+        known: Option.isSome(revision)
+          ? {}
+          : { revision: Option.some(speaks), serverName: Option.some(receipt.actualFilename), sending: Option.none() }
+      })
+      if (Option.isNone(revision)) yield* pace.speaks(speaks)
       if ("uploadId" in receipt) {
         revision = Option.some(2)
         known = true

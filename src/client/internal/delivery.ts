@@ -99,6 +99,17 @@ export const marked = (parts: Parts, file: BufferedFile, out: Outgoing) =>
       isAmbiguous(error) ? Effect.void : parts.store.remember(file.id, { sending: Option.none() }))
   })
 
+/**
+ * Sends a whole file as its first chunk to a server that has just shown, with another file, that it can tell a repeat. When
+ * the program dies meanwhile, the same is sent again, so no mark is needed before; it is set when the outcome is not known,
+ * in case that another server has taken its place.
+ */
+export const unmarked = (parts: Parts, file: BufferedFile, out: Outgoing) =>
+  Effect.tapError(send(parts, out), (error) =>
+    isAmbiguous(error)
+      ? parts.store.remember(file.id, { sending: Option.some(out.chunk.index) })
+      : Effect.void)
+
 /** What a refusal that does not pass means for the file or for all of them. */
 export const refusal = (error: Refused): GivenUp | KeyRefused | WrongEndpoint => {
   const { message } = error

@@ -108,6 +108,9 @@ export const make = (options: PaceOptions) =>
           return Effect.zipRight(slots.resize(width), setPermits(width))
         }),
 
+      /** What the server speaks, as far as answers have shown it in this run. */
+      spoken: (): 1 | 2 | undefined => revision,
+
       /** Runs the delivery of a file, when it is one of those that are sent at once. */
       inTurn: slots.withPermits(1),
 

@@ -103,6 +103,13 @@ export const make = Effect.fnUntraced(function*(database: Database) {
     Effect.map((owners): ReadonlySet<number> => new Set(owners.map(({ id }) => id)))
   )
 
+  /** Whether no other program has anything in hand. */
+  const isAlone = Effect.zipWith(
+    read(living),
+    Ref.get(known),
+    (alive, mine) => [...alive].every((id) => id === mine)
+  )
+
   /** A number for one thing in hand until the scope closes; meanwhile the heart beats. */
   const hold = Effect.acquireRelease(
     Ref.modify(holds, ({ last, open }) => [last + 1, { last: last + 1, open: open + 1 }]),
@@ -146,5 +153,5 @@ export const make = Effect.fnUntraced(function*(database: Database) {
     }).pipe(Effect.ignoreLogged)
   )
 
-  return { me, beat, isHeld, living, hold, sweep }
+  return { me, beat, isHeld, isAlone, living, hold, sweep }
 })

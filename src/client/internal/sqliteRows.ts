@@ -12,57 +12,70 @@ import { UploadId } from "../../protocol/UploadId.ts"
 import type { BufferedFile, Delivery, DeliveryReceipt } from "../ChunkStore.ts"
 import { FileId } from "../ChunkStore.ts"
 
-/** As `Schema.NonNegativeInt` and `Schema.NullOr` are, but each in one look: lists have many rows of many columns. */
-const isCount = (input: unknown): input is number => Number.isSafeInteger(input) && Number(input) >= 0
-const nullable = <A>(is: (input: unknown) => input is A) =>
-  Schema.declare((input: unknown): input is A | null => input === null || is(input))
+type Is<A> = (input: unknown) => input is A
+
+const isCount: Is<number> = (input): input is number => Number.isSafeInteger(input) && Number(input) >= 0
+const isId: Is<FileId> = (input): input is FileId => isCount(input)
+const orNull = <A>(is: Is<A>): Is<A | null> => (input): input is A | null => input === null || is(input)
+const oneOf = <A extends number>(...values: ReadonlyArray<A>): Is<A> => (input): input is A =>
+  values.some((value) => value === input)
 
 const Count = Schema.declare(isCount)
-const NullableCount = nullable(isCount)
-const NullableText = nullable(Predicate.isString)
 
 /** Also what selects them: `columns`. */
-const FileRow = Schema.Struct({
-  id: FileId,
-  owner: NullableCount,
-  path: Schema.String,
-  source: Schema.String,
-  name: Schema.String,
-  chunk_size: Count,
-  size: Count,
-  sha256: Sha256,
-  chunks: Count,
-  first_index: Count,
-  added_at: Count,
-  settled_bytes: Count,
-  endpoint: NullableText,
-  sent_name: NullableText,
-  upload_id: nullable(Schema.is(UploadId)),
-  revision: nullable((input) => input === 1 || input === 2),
-  server_name: NullableText,
-  sending: NullableCount,
-  failure: NullableText,
-  trouble: NullableText,
-  next_try: NullableCount,
-  destination: NullableText,
-  version: NullableText,
-  freed: Schema.declare((input) => input === 0 || input === 1)
-})
-export type FileRow = typeof FileRow.Type
+const fields = {
+  id: isId,
+  owner: orNull(isCount),
+  path: Predicate.isString,
+  source: Predicate.isString,
+  name: Predicate.isString,
+  chunk_size: isCount,
+  size: isCount,
+  sha256: Schema.is(Sha256),
+  chunks: isCount,
+  first_index: isCount,
+  added_at: isCount,
+  settled_bytes: isCount,
+  endpoint: orNull(Predicate.isString),
+  sent_name: orNull(Predicate.isString),
+  upload_id: orNull(Schema.is(UploadId)),
+  revision: orNull(oneOf(1, 2)),
+  server_name: orNull(Predicate.isString),
+  sending: orNull(isCount),
+  failure: orNull(Predicate.isString),
+  trouble: orNull(Predicate.isString),
+  next_try: orNull(isCount),
+  destination: orNull(Predicate.isString),
+  version: orNull(Predicate.isString),
+  freed: oneOf(0, 1)
+}
+
+export type FileRow = { readonly [Name in keyof typeof fields]: typeof fields[Name] extends Is<infer A> ? A : never }
+
+const names = Object.keys(fields)
+const checks: ReadonlyArray<(input: unknown) => boolean> = Object.values(fields)
 
 /** The columns of a file's row, for `SELECT`. */
-export const columns = Object.keys(FileRow.fields).join(", ")
+export const columns = names.join(", ")
 
-const names = Object.keys(FileRow.fields)
-const decodeRecords = Schema.decodeUnknown(Schema.Array(FileRow))
+/** Every column is looked at, but a row in one go: lists have many. */
+const Values = Schema.declare((input: unknown): input is ReadonlyArray<unknown> =>
+  Array.isArray(input) && checks.every((is, at) => is(input[at]))
+)
+
+const decodeValues = Schema.decodeUnknown(Schema.Array(Values))
+
+/** A copy of it has room for all columns at once, instead of growing with each. */
+const blank: Record<string, unknown> = Object.fromEntries(names.map((name) => [name, null]))
+
+const toRow = (values: ReadonlyArray<unknown>): FileRow => {
+  const row = { ...blank }
+  for (let at = 0; at < names.length; at++) row[names[at]!] = values[at]
+  return row as FileRow
+}
 
 /** Of rows as arrays of `columns`: SQLite gives those in a third of the time that it takes for objects. */
-export const decodeFiles = (rows: ReadonlyArray<ReadonlyArray<unknown>>) =>
-  decodeRecords(rows.map((row) => {
-    const record: Record<string, unknown> = {}
-    for (let at = 0; at < names.length; at++) record[names[at]!] = row[at]
-    return record
-  }))
+export const decodeFiles = (rows: unknown) => Effect.map(decodeValues(rows), (rows) => rows.map(toRow))
 
 const delivery = (row: FileRow): Option.Option<Delivery> =>
   row.endpoint === null || row.upload_id === null ? Option.none() : Option.some({

@@ -45,14 +45,14 @@ export const make = (
     to: number,
     options: Parameters<ChunkStore["Type"]["settle"]>[3] = {}
   ) {
-    const { free = false, known } = options
+    const { free = false, known = {} } = options
     const { revision } = yield* read(sealed(file))
     const first = yield* writeFor(revision)(Effect.gen(function*() {
       yield* sealed(file)
       const added = yield* add(file, from, to)
       yield* sql`UPDATE files SET settled_bytes = settled_bytes + ${added}, trouble = NULL, next_try = NULL
         WHERE id = ${file}`
-      if (known !== undefined) yield* remember(file, known)
+      if (Object.keys(known).length > 0) yield* remember(file, known)
       return free ? yield* space.freeSettled(file) : true
     }))
     if (!free) return

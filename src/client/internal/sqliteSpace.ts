@@ -92,8 +92,7 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
   })
 
   /** More than so many bytes are free in the file, and it can be shortened; inside a `read` or `write`. */
-  const hasFree = (bytes: number) =>
-    Effect.map(pages, ({ free, page, vacuum }) => vacuum === 2 && free * page > bytes)
+  const hasFree = (bytes: number) => Effect.map(pages, ({ free, page, vacuum }) => vacuum === 2 && free * page > bytes)
 
   /** The file is cut at the checkpoint; one that readers hold up is made up for by a later one. */
   const cutOff = read(sql`PRAGMA wal_checkpoint(TRUNCATE)`)
@@ -118,16 +117,16 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
   /** One step of shortening the file, when more than the slack is free in it. */
   const trim = Effect.whenEffect(Effect.zipRight(writeUnsynced(shrink), breathe), read(hasFree(slackBytes)))
 
-  /** Shortens the file as far as it can be done at once. */
-  const shorten = Effect.whenEffect(
-    writeUnsynced(shrink).pipe(
+  /** Shortens the file as far as it can be done at once; a later program does the rest. */
+  const shorten = Effect.gen(function*() {
+    if (!(yield* read(hasFree(0)))) return
+    yield* writeUnsynced(shrink).pipe(
       Effect.zipLeft(breathe),
       Effect.repeat({ until: (isDone) => isDone }),
-      Effect.timeoutOption(patienceAtEnd),
-      Effect.zipRight(cutOff)
-    ),
-    read(hasFree(0))
-  )
+      Effect.timeoutOption(patienceAtEnd)
+    )
+    yield* cutOff
+  })
 
   return {
     remove,
