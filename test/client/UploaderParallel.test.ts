@@ -89,7 +89,7 @@ const over = (
     const began = yield* Clock.currentTimeMillis
     const { outcomes } = yield* world.upload()
     expect(states(outcomes)).toEqual(["delivered"])
-    expect(yield* content(files, "a")).toEqual(bytesOf(size))
+    expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(size))).toBe(0)
     return { lengths: world.sends().map(({ length }) => length), took: (yield* Clock.currentTimeMillis) - began }
   })
 
@@ -123,7 +123,7 @@ describe("Uploader, bodies", () => {
       }, { chunkSize: 400 * KiB, largestBody: 4000 * KiB, parallel: 2 })
       yield* add("a", bytesOf(1000 * KiB))
       expect(states((yield* upload()).outcomes)).toEqual(["delivered"])
-      expect(yield* content(files, "a")).toEqual(bytesOf(1000 * KiB))
+      expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(1000 * KiB))).toBe(0)
       const lengths = sends().map(({ length }) => length)
       expect(lengths[0]).toBe(400 * KiB)
       // most of what is sent arrives

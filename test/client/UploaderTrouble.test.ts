@@ -301,7 +301,7 @@ describe("Uploader, sizes of bodies", () => {
       yield* add("a", bytesOf(600 * KiB))
       expect(states((yield* upload()).outcomes)).toEqual(["delivered"])
       expect(sends().map(({ length }) => length / KiB)).toEqual([600, 300, 150, 150, 150, 150])
-      expect(yield* content(files, "a")).toEqual(bytesOf(600 * KiB))
+      expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(600 * KiB))).toBe(0)
     }))
 
   it.scoped("asks what is missing before it cuts a later chunk smaller", () =>
@@ -320,7 +320,7 @@ describe("Uploader, sizes of bodies", () => {
         1024,
         1536
       ])
-      expect(yield* content(files, "a")).toEqual(bytesOf(2048 * KiB))
+      expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(2048 * KiB))).toBe(0)
     }))
 
   it.scoped("does not cut below 64 KiB, gives the file up then, and goes on with the others", () =>
@@ -344,7 +344,7 @@ describe("Uploader, sizes of bodies", () => {
       if (most === 1) return expect(states(outcomes)).toEqual(["failed"])
       expect(states(outcomes)).toEqual(["delivered"])
       expect(sends().map(({ length }) => length / KiB)).toEqual([100, 30, 30, 30, 10])
-      expect(yield* content(files, "a")).toEqual(bytesOf(size))
+      expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(size))).toBe(0)
     }))
 
   it.scoped("does not try for ever with a server that says it takes nothing", () =>

@@ -9,4 +9,4 @@
 import { provesReceiver } from "../support/proofReceiver.ts"
 import { memoryDisk } from "../support/proofServer.ts"
 
-provesReceiver("Receiver over memory", memoryDisk, 0.84)
+provesReceiver("Receiver over memory", memoryDisk, 0.89)

@@ -29,8 +29,8 @@ const proof = (receiving: Receiving, steps: number) =>
     timeout(steps)
   )
 
-proof("revision 2", Math.ceil(settings.steps * 0.1))
+proof("revision 2", Math.ceil(settings.steps * 0.07))
 
-proof("revision 1", Math.ceil(settings.steps * 0.02))
+proof("revision 1", Math.ceil(settings.steps * 0.01))
 
-proof("appending", Math.ceil(settings.steps * 0.02))
+proof("appending", Math.ceil(settings.steps * 0.01))
