@@ -80,9 +80,14 @@ const sliceLength = (body: Uint8Array, limit: RateLimit.RateLimit | undefined): 
 }
 
 /** The body in slices, each after its turn has come. */
-const slices = (body: Uint8Array, length: number, turn: (bytes: number) => Effect.Effect<void>) =>
+const slices = (
+  body: Uint8Array,
+  length: number,
+  turn: (bytes: number) => Effect.Effect<void>,
+  handedOver: () => void
+) =>
   Stream.unfoldEffect(0, (from) => {
-    if (from >= body.length) return Effect.succeedNone
+    if (from >= body.length) return Effect.sync(() => (handedOver(), Option.none()))
     const slice = body.subarray(from, from + length)
     return Effect.as(turn(slice.length), Option.some([slice, from + length] as const))
   })
@@ -99,7 +104,7 @@ const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | 
           ? new Unreachable({ message: `${host} cannot be reached: ${standstill}` })
           : new NoAnswer({ message: `The connection to ${host} stalled: ${standstill}` })
       }
-      return Stall.guard(stallTimeout, stalled, ({ held, moved }) => {
+      return Stall.guard(stallTimeout, stalled, ({ handedOver, held, moved }) => {
         const send = Effect.sync(() => {
           started = true
           moved()
@@ -108,7 +113,7 @@ const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | 
           ? () => send
           : (bytes: number) => Effect.zipRight(held(limit.take(bytes)), send)
         const outgoing = hasBody
-          ? HttpClientRequest.bodyStream(request, slices(body, sliceLength(body, limit), turn), {
+          ? HttpClientRequest.bodyStream(request, slices(body, sliceLength(body, limit), turn, handedOver), {
             contentType,
             contentLength: body.length
           })
@@ -174,7 +179,8 @@ export interface StreamedOptions {
   /**
    * How long nothing may move, in either direction, before a request is cut: while it connects, sends, waits for the
    * answer or reads it. A request may take as long as it likes otherwise. Bytes that the system or a proxy has taken count
-   * as moved. Positive; 30 seconds by default, `Duration.infinity` for no limit.
+   * as moved, so the answer is waited for as long as the body took, if that is longer. Positive; 30 seconds by default,
+   * `Duration.infinity` for no limit.
    */
   readonly stallTimeout: Duration.DurationInput
   /** Bytes of bodies a second, of all requests together. Positive; no limit by default. */

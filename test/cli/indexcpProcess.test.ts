@@ -151,7 +151,7 @@ describe("exit codes", () => {
       const { client } = yield* inHome
       const { code, stderr } = yield* client(["buffer-and-upload", "a", "http://127.0.0.1:1", "--max-retries=0"])
       assert.strictEqual(code, 5)
-      assert.match(stderr, /\na: Gave up after 1 tries: [^\n]*The data is kept[^\n]*\n$/)
+      assert.match(stderr, /\na: Gave up after the first try: [^\n]*The data is kept[^\n]*\n$/)
       assertNoStack(stderr)
     }))
 

@@ -31,6 +31,8 @@ interface Known {
   /** A 200 or a GET has shown that the server knows the upload. */
   readonly known: boolean
   readonly missing: Ranges.Ranges
+  /** What was sent without an answer, as it was cut. */
+  readonly unsure?: Ranges.Ranges
 }
 
 /** Between two questions about an upload that only the server can go on with. */
@@ -219,7 +221,9 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   // the first request of a file goes alone, and the first one after trouble
   let isAlone = !known || Option.isNone(revision)
   // what may be at the server, or on its way: bytes that it has may only be sent again as they were cut before
-  let unsure: Ranges.Ranges = []
+  let unsure: Ranges.Ranges = start.unsure ?? []
+  // what was given up as it was cut, while the server may still wait for the rest of it on a connection that is half dead
+  let claimed: Ranges.Ranges = []
   for (let closing = false;;) {
     if (missing.length === 0 && !closing) {
       const state = yield* ask(parts, file, id, wait)
@@ -240,6 +244,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       ? send([[file.size, file.size]], [], isAlone)
       : send(again, missing, isAlone))
     unsure = closing ? [] : round.unsure
+    if (acknowledged.length > 0) claimed = []
     // of an empty file, the empty range stays until it was acknowledged
     missing = without(file, missing, acknowledged)
     isAlone = !known
@@ -256,9 +261,16 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     } else if (turn?._tag === "Trouble") {
       yield* wait(turn.error)
       isAlone = true
-      // as it was cut it does not get through, twice: once the server has told what is missing, it may be cut anew
       const { max } = pace.fitting()
-      if (again.some(([from, to]) => to - from > max) && acknowledged.length === 0) missing = unsure = []
+      if (claimed.length > 0 && statusIs(503)(turn.error)) {
+        // it does: only the very same range takes over from that connection
+        unsure = claimed
+        claimed = []
+      } else if (again.some(([from, to]) => to - from > max) && acknowledged.length === 0) {
+        // as it was cut it does not get through, twice: once the server has told what is missing, it may be cut anew
+        claimed = again
+        missing = unsure = []
+      }
     }
     if (closing && acknowledged.length > 0) {
       closing = false
@@ -273,16 +285,26 @@ const resume2 = (
   parts: Delivery.Parts,
   file: BufferedFile,
   id: UploadId.UploadId,
-  state: Option.Option<UploadState>
-) =>
-  deliver2(parts, file, id, {
+  state: Option.Option<UploadState>,
+  sent?: Ranges.Range
+) => {
+  const missing = Option.match(state, { onNone: () => whole(file), onSome: (state) => lacking(file, state) })
+  return deliver2(parts, file, id, {
     revision: Option.some(2),
     known: Option.isSome(state),
-    missing: Option.match(state, { onNone: () => whole(file), onSome: (state) => lacking(file, state) })
+    missing,
+    unsure: sent !== undefined && missing.some(([from, to]) => from <= sent[0] && sent[1] <= to) ? [sent] : []
   })
+}
 
 /** Something was sent and no answer came: what answers to GET tells the revision, and what has arrived. */
-const discover = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId, reason: string) =>
+const discover = (
+  parts: Delivery.Parts,
+  file: BufferedFile,
+  id: UploadId.UploadId,
+  reason: string,
+  sent: Ranges.Range
+) =>
   Effect.gen(function*() {
     const answer = yield* ask(parts, file, id).pipe(
       Effect.map(Either.right),
@@ -290,7 +312,7 @@ const discover = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.Upload
     )
     yield* parts.store.remember(file.id, { revision: Option.some(Either.isRight(answer) ? 2 : 1) })
     return Either.isRight(answer)
-      ? yield* resume2(parts, file, id, answer.right)
+      ? yield* resume2(parts, file, id, answer.right, sent)
       : yield* Revision1.deliver(parts, file, { reason, sentNow: reason !== interrupted, accepted: false })
   })
 
@@ -347,12 +369,13 @@ const once = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
       if (Option.isNone(state) && Option.isSome(serverName)) return yield* forgotten
       return yield* resume2(parts, file, uploadId, state)
     }
-    if (Option.isSome(sending)) return yield* discover(parts, file, uploadId, interrupted)
+    const first = cut(file, [0, file.size], parts.pace.fitting())
+    if (Option.isSome(sending)) return yield* discover(parts, file, uploadId, interrupted, first)
     return yield* deliver2(parts, file, uploadId, { revision: Option.none(), known: false, missing: whole(file) }).pipe(
       Effect.catchIf(Delivery.isAmbiguous, (error) =>
         Effect.gen(function*() {
           yield* Delivery.pause(parts, file)(error, yield* delayOf(error, 0, parts.retry))
-          return yield* discover(parts, file, uploadId, error.message)
+          return yield* discover(parts, file, uploadId, error.message, first)
         }))
     )
   })

@@ -21,6 +21,9 @@ const largestAsked = 64 * 1024 * 1024
 /** Less than that much faster may be chance. */
 const rise = 1.05
 
+/** Milliseconds that a request may take at most before less is sent at once: what waits in buffers on the way is not seen to move. */
+const longestRequest = 10_000
+
 export interface PaceOptions {
   /** Bytes of the first bodies. */
   readonly body: number
@@ -44,7 +47,7 @@ export const make = (options: PaceOptions) =>
     let cuts = 0
     // since when something is in flight, and what was acknowledged in which time, pauses left out
     let inFlight = { requests: 0, since: 0 }
-    let measured = { millis: 0, bytes: 0, bodies: 0 }
+    let measured = { millis: 0, bytes: 0, bodies: 0, longest: 0 }
     let best = 0
 
     const setPermits = (wanted: number) =>
@@ -65,21 +68,27 @@ export const make = (options: PaceOptions) =>
         const now = yield* Clock.currentTimeMillis
         const open = inFlight.requests > 0 ? now - inFlight.since : 0
         const rate = measured.bytes / Math.max(1, measured.millis + open)
-        if (rate > best * rise) body = Math.min(body * 2, largest)
+        const isQuick = measured.longest * 2 < longestRequest
+        if (isQuick && rate > best * rise) body = Math.min(body * 2, largest)
         // a link may get slower: then less is a rise
         best = Math.max(rate, best * 0.9)
-        measured = { millis: -open, bytes: 0, bodies: 0 }
-        yield* setPermits(permits + 1)
+        measured = { millis: -open, bytes: 0, bodies: 0, longest: 0 }
+        if (isQuick) yield* setPermits(permits + 1)
       })
 
-    const broken = (sentAt: number) =>
+    /** Halves what is in flight, once for all that were sent before. */
+    const less = (sentAt: number) =>
       Effect.suspend(() => {
         if (sentAt !== cuts) return Effect.void
         cuts++
-        best = 0
         body = Math.max(Math.min(smallest, body), Math.floor(body / 2))
         return setPermits(Math.floor(permits / 2))
       })
+
+    const broken = (sentAt: number) => {
+      best = 0
+      return less(sentAt)
+    }
 
     return {
       /** Bytes that a body should have now at least and at most. */
@@ -125,12 +134,20 @@ export const make = (options: PaceOptions) =>
       ): Effect.Effect<A, E, R> =>
         requests.withPermits(1)(Effect.gen(function*() {
           const sentAt = cuts
-          if (inFlight.requests++ === 0) inFlight.since = yield* Clock.currentTimeMillis
+          const began = yield* Clock.currentTimeMillis
+          if (inFlight.requests++ === 0) inFlight.since = began
           return yield* exchange.pipe(
             Effect.ensuring(Effect.map(Clock.currentTimeMillis, (now) => {
               if (--inFlight.requests === 0) measured.millis += now - inFlight.since
+              measured.longest = Math.max(measured.longest, now - began)
             })),
             Effect.tap((answer) => acknowledged(bytes(answer))),
+            Effect.tap(() =>
+              Effect.flatMap(
+                Clock.currentTimeMillis,
+                (now) => now - began > longestRequest ? less(sentAt) : Effect.void
+              )
+            ),
             Effect.tapError((error) =>
               error._tag === "NoAnswer" || (error._tag === "Refused" && (error as unknown as Refused).status === 408)
                 ? broken(sentAt)

@@ -86,7 +86,8 @@ export const patience = (options: RetryOptions, pause: Pause) => {
         const left = since + Duration.toMillis(options.giveUpAfter) - now
         if (failures >= options.maxRetries || left <= 0) {
           return yield* new GaveUpWaiting({
-            message: `Gave up after ${failures + 1} tries: ${error.message}. The data is kept, upload again later`
+            message: `Gave up after ${failures === 0 ? "the first try" : `${failures + 1} tries`}: ${error.message}. ` +
+              "The data is kept, upload again later"
           })
         }
         const delay = Math.min(yield* delayOf(error, failures, options), left)

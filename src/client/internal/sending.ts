@@ -138,7 +138,8 @@ const one = (parts: Route, file: BufferedFile): Effect.Effect<
     return { ...outcome, state: "delivered" as const, error: Option.none(), serverName: Option.some(done.serverName) }
   }).pipe(
     Effect.catchTags({
-      NotBuffered: (error) => Effect.succeed(ended("failed", error)),
+      NotBuffered: () =>
+        Effect.succeed(ended("failed", { message: "It was removed from the buffer while it was being sent" })),
       Unconfirmed: left("unconfirmed"),
       GaveUpWaiting: left("waiting"),
       GivenUp: givenUp,

@@ -10,6 +10,8 @@ import * as Effect from "effect/Effect"
 export interface Progress {
   /** A byte was moved. */
   readonly moved: () => void
+  /** All was handed over: what of it still waits in buffers on the way may take as long as the rest has taken. */
+  readonly handedOver: () => void
   /** A wait of our own, which is no standstill. */
   readonly held: <A, E, R>(wait: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 }
@@ -31,9 +33,11 @@ export const guard = <A, E, R, E2>(
   Effect.suspend(() => {
     let moved = false
     let holding = 0
+    let looked = 0
+    let patience = looks
     const pause = Duration.millis(Math.ceil(Duration.toMillis(timeout) / looks))
     const watch = Effect.gen(function*() {
-      for (let still = 0; still < looks;) {
+      for (let still = 0; still < patience; looked++) {
         yield* Effect.sleep(pause)
         still = moved || holding > 0 ? 0 : still + 1
         moved = false
@@ -44,6 +48,9 @@ export const guard = <A, E, R, E2>(
       run({
         moved: () => {
           moved = true
+        },
+        handedOver: () => {
+          patience = Math.max(looks, looked)
         },
         held: (wait) =>
           Effect.acquireUseRelease(
