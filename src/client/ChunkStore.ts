@@ -128,7 +128,7 @@ export class ChunkStoreError extends Schema.TaggedError<ChunkStoreError>("indexe
   { message: Schema.String, cause: Schema.optional(Schema.Defect) }
 ) {}
 
-/** The buffer has reached the size that it may have. */
+/** The buffer has reached the size that it may have, or its disk is nearly full. */
 export class BufferFull extends Schema.TaggedError<BufferFull>("indexedcp/BufferFull")("BufferFull", {
   message: Schema.String
 }) {}

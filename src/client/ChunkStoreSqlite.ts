@@ -132,6 +132,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   })
 
   const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array) {
+    yield* Place.leaveRoom(database.file, bytes.byteLength)
     const me = yield* owners.me
     const sha256 = Sha256.of(bytes)
     yield* writeUnsynced(Effect.gen(function*() {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { execFileSync, spawnSync } from "node:child_process"
+import { execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import * as Cli from "../support/cli.ts"
@@ -22,6 +22,33 @@ beforeAll(async () => {
   bundle = await Cli.bundle()
 })
 afterAll(() => Fs.rm(bundle, { recursive: true, force: true }))
+
+describe.runIf(canMount)("A buffer whose disk is nearly full, on a mounted file system (Linux)", () => {
+  it.scopedLive("takes nothing that would keep it from being emptied, and says so", () =>
+    Effect.gen(function*() {
+      const home = yield* Cli.temporaryFolder
+      yield* Effect.promise(() => Fs.mkdir(Path.join(home, ".indexcp")))
+      // 60 MiB, of which 48 stay free
+      const script = `mount -t tmpfs -o size=60m tmpfs "$0/.indexcp" || exit 1
+echo a | "$@" add - --name small
+head -c 40m /dev/zero | "$@" add - --name big; echo "code $?"
+"$@" list | cut -d" " -f1; "$@" clear --yes && "$@" list`
+      const full = yield* Effect.promise(() =>
+        new Promise<{ readonly code: number; readonly out: string }>((resolve) => {
+          const words = [process.execPath, Path.join(bundle, "dist/bin/indexcp.js")]
+          const child = spawn("unshare", ["-Urm", "sh", "-c", script, home, ...words], {
+            env: { PATH: process.env["PATH"], HOME: home }
+          })
+          let out = ""
+          for (const stream of [child.stdout, child.stderr]) stream.on("data", (text) => out += String(text))
+          child.once("close", (code) => resolve({ code: code ?? -1, out }))
+        })
+      )
+      expect(full.out).toContain("48 MiB are left free")
+      expect(full.out).toMatch(/code 3\nNAME\nsmall\nBuffer cleared\nNo files in buffer\n$/)
+      expect(full.code).toBe(0)
+    }))
+})
 
 describe.runIf(canMount)("A server whose disk is full, on a mounted file system (Linux)", () => {
   it.scopedLive("answers 507, keeps what it acknowledged, and takes the rest once there is room", () =>

@@ -6,7 +6,7 @@
 import * as Effect from "effect/Effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { ChunkStoreError } from "../ChunkStore.ts"
+import { BufferFull, ChunkStoreError } from "../ChunkStore.ts"
 
 /** "ICP1", where SQLite keeps the number of the program that a file belongs to. */
 export const applicationId = 0x49435031
@@ -49,6 +49,27 @@ export const prepare = (file: string, ownFolder: string): Effect.Effect<void, Ch
 /** Closes a file that another program made to everyone but its owner. */
 export const closeToOthers = (file: string): Effect.Effect<void, ChunkStoreError> =>
   attempt(file, "protected", () => Fs.chmodSync(file, 0o600))
+
+/**
+ * Bytes of the disk that adding leaves free. On a full disk nothing could be sent or removed any more: each change needs room
+ * in SQLite's log first, and what the log holds needs as much again in the database file.
+ */
+const leftFree = 48 * 1024 * 1024
+
+/** Fails when so many more bytes would not leave enough of the disk free. */
+export const leaveRoom = (file: string, bytes: number): Effect.Effect<void, BufferFull | ChunkStoreError> =>
+  Effect.flatMap(
+    attempt(file, "measured", () => {
+      const { bavail, bsize } = Fs.statfsSync(Path.dirname(Path.resolve(file)))
+      return bavail * bsize
+    }),
+    (free) =>
+      free >= bytes + leftFree ? Effect.void : new BufferFull({
+        message:
+          `The disk that holds the buffer ${file} has ${Math.floor(free / 2 ** 20)} MiB left, and 48 MiB are left ` +
+          "free so that files can still be sent and removed. Make room, then try again"
+      })
+  )
 
 const isFilled = (file: string) => Fs.existsSync(file) && Fs.statSync(file).size > 0
 
