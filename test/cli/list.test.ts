@@ -28,7 +28,10 @@ describe("list", () => {
       })
       yield* client("upload", "http://127.0.0.1:1", "--max-retries", "0")
       const { stdout } = yield* client("list")
-      assert.match(stdout, /^NAME +SIZE +CHUNKS +SENT +STATE +LAST ERROR\na\.txt .* 0% +queued +Gave up after the first try/)
+      assert.match(
+        stdout,
+        /^NAME +SIZE +CHUNKS +SENT +STATE +LAST ERROR\na\.txt .* 0% +queued +Gave up after the first try/
+      )
     }))
 
   it.scopedLive("shows where files are for", () =>

@@ -130,6 +130,48 @@ describe("Uploader, bodies", () => {
       expect(lengths.filter((length) => length > 100 * KiB).length).toBeLessThan(lengths.length / 2)
     }))
 
+  it.scoped("become fewer and shorter on a slow link, until a request takes some seconds", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      // 16 KiB a second, shared by what is in flight
+      const { send } = counting((bytes, underWay) => bytes / 16 * underWay / KiB * 1000)
+      const { add, sends, upload } = yield* client(transport, { send }, {
+        chunkSize: 1024 * KiB,
+        largestBody: 4096 * KiB,
+        parallel: 4
+      })
+      yield* add("a", bytesOf(9000 * KiB))
+      expect(states((yield* upload()).outcomes)).toEqual(["delivered"])
+      const lengths = sends().map(({ length }) => length)
+      expect(lengths[0]).toBe(1024 * KiB)
+      expect(lengths.filter((length) => length <= 160 * KiB).length).toBeGreaterThan(lengths.length * 0.8)
+      expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(9000 * KiB))).toBe(0)
+    }))
+
+  it.scoped("go again as they were cut where a half-dead connection still claims their bytes", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      let claimed = true
+      const { add, calls, upload } = yield* client(transport, {
+        send: (proceed, number, { length, offset }) => {
+          if (number === 1 || number === 2) return Effect.fail(lost)
+          if (offset === 64 * KiB && length === 64 * KiB) claimed = false
+          return claimed && offset! >= 64 * KiB ? Effect.fail(refused(503, { retryAfter: 1 })) : proceed
+        }
+      }, { chunkSize: 64 * KiB, largestBody: 64 * KiB })
+      yield* add("a", bytesOf(128 * KiB))
+      expect(states((yield* upload()).outcomes)).toEqual(["delivered"])
+      expect(calls.map((call) => call._tag === "ask" ? "ask" : [call.offset! / KiB, call.length / KiB])).toEqual([
+        [0, 64],
+        [64, 64],
+        [64, 64],
+        "ask",
+        [64, 16],
+        [64, 64]
+      ])
+      expect(Buffer.compare((yield* content(files, "a"))!, bytesOf(128 * KiB))).toBe(0)
+    }))
+
   it.scoped("fit through a proxy with a limit, whatever the pieces in the buffer, and stay below it", () =>
     Effect.gen(function*() {
       const { files, transport } = yield* World.server

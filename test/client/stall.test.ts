@@ -47,6 +47,24 @@ describe("stall", () => {
       expect(yield* Fiber.await(fiber)).toEqual(Exit.fail("stalled"))
     }))
 
+  it.effect("waits for the answer as long as the body took, which may still lie in buffers on the way", () =>
+    Effect.gen(function*() {
+      const fiber = yield* Effect.fork(guard(({ handedOver, moved }) =>
+        Effect.gen(function*() {
+          for (let times = 0; times < 10; times++) {
+            moved()
+            yield* Effect.sleep("10 seconds")
+          }
+          handedOver()
+          return yield* Effect.never
+        })
+      ))
+      yield* TestClock.adjust("190 seconds")
+      expect(yield* Fiber.poll(fiber)).toEqual(Option.none())
+      yield* TestClock.adjust("20 seconds")
+      expect(yield* Fiber.await(fiber)).toEqual(Exit.fail("stalled"))
+    }))
+
   it.effect("gives back what came out", () =>
     Effect.gen(function*() {
       expect(yield* guard(() => Effect.succeed(1))).toBe(1)
