@@ -13,7 +13,7 @@ describe("verify", () => {
       yield* workIn(yield* folderWith({ a: "1", b: "2", c: "3" }))
       const server = yield* startServer()
       yield* client("add", "a", "b", "c")
-      yield* client("upload", server.url)
+      yield* client("upload", "--parallel", "1", server.url)
       assert.deepStrictEqual(yield* client("verify", server.url), {
         code: 0,
         stdout: "a -> a: as it was sent\nb -> b: as it was sent\nc -> c: as it was sent\n",

@@ -4,4 +4,4 @@
 import { provesReceiver } from "../support/proofReceiver.ts"
 import { realDisk } from "../support/proofServer.ts"
 
-provesReceiver("Receiver over a folder and SQLite", realDisk, 0.02)
+provesReceiver("Receiver over a folder and SQLite", realDisk, 0.012)

@@ -96,8 +96,18 @@ const sameFiles = (a: Record<string, string>, b: Record<string, string>): boolea
   return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name])
 }
 
+const texts = new WeakMap<Model.World, string>()
+
 /** A world as a text, in which uploads are numbered anew: their keys are nobody's business. */
-const canonical = ({ flights, names, uploads }: Model.World): string => {
+const canonical = (world: Model.World): string => {
+  const before = texts.get(world)
+  if (before !== undefined) return before
+  const text = textOf(world)
+  texts.set(world, text)
+  return text
+}
+
+const textOf = ({ flights, names, uploads }: Model.World): string => {
   const numbers = new Map(uploads.map(({ key }, at) => [key, at]))
   return JSON.stringify([
     uploads.map((upload) => ({ ...upload, key: 0 })),
