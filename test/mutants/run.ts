@@ -75,9 +75,9 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "lets two requests finish an upload",
     file: "src/server/internal/publish.ts",
-    find: "if (running !== undefined) return Deferred.await(running)",
+    find: "if (running !== undefined) return restore(Deferred.await(running))",
     replace: "",
-    tests: [revision2]
+    tests: [powerCut]
   },
   {
     bug: "uses a taken name again",
