@@ -6,7 +6,6 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { BufferedFile } from "../client/ChunkStore.ts"
 import * as Uploader from "../client/Uploader.ts"
 import { tell } from "./main.ts"
 import type * as Tally from "./Tally.ts"
@@ -28,16 +27,6 @@ export interface Plan {
   readonly endpoints: ReadonlySet<string>
 }
 
-/** Where a file goes. */
-const endpointOf = ({ destination }: BufferedFile, { destined, endpoint }: Asked): string | undefined => {
-  if (endpoint === undefined) return Option.getOrUndefined(destination)
-  return Option.isNone(destination)
-    ? (destined ? undefined : endpoint)
-    : destination.value === endpoint
-    ? endpoint
-    : undefined
-}
-
 /** Goes through the buffer once. */
 export const make = (asked: Asked) =>
   Effect.gen(function*() {
@@ -49,7 +38,7 @@ export const make = (asked: Asked) =>
       Effect.sync(() => {
         for (const file of files) {
           start.newest = Math.max(start.newest, file.id)
-          const endpoint = endpointOf(file, asked)
+          const endpoint = Uploader.endpointFor(asked, file)
           if (endpoint === undefined) others++
           if (endpoint === undefined || asked.endless && Option.isSome(file.failure)) continue
           endpoints.add(endpoint)

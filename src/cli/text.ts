@@ -9,7 +9,7 @@ import xbytes from "xbytes"
 const escapes: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }
 
 /** Control characters, and those that turn the direction of what follows. */
-// oxlint-disable-next-line no-control-regex
+// oxlint-disable-next-line no-control-regex -- control characters are what is looked for
 const harmful = /[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g
 
 /** With every character that could move the cursor, colour or turn the text written out, like `\x1b`. */

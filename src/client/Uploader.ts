@@ -25,7 +25,7 @@ import {
   type DeliveryReceipt,
   type FileId
 } from "./ChunkStore.ts"
-import { forsake as forsakeAt, type KeyRefused, type StopError } from "./internal/delivery.ts"
+import * as Delivery from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
 import * as Sending from "./internal/sending.ts"
 import { verdictOf } from "./internal/verify.ts"
@@ -97,7 +97,7 @@ export interface AddOptions {
 }
 
 /** What ends an upload of several files: a refused key, a wrong URL, an unusable buffer. The data is kept. */
-export type UploadError = StopError | InvalidEndpoint | ChunkStoreError
+export type UploadError = Delivery.StopError | InvalidEndpoint | ChunkStoreError
 
 export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** Puts a source into the buffer, all of it or nothing. Durable on return; the source is needed no more. */
@@ -158,7 +158,7 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** Asks a server to read again the files that it has received from here. */
   readonly verify: (endpoint: string) => Stream.Stream<
     UploadEvent.Verification,
-    TransportError | InvalidEndpoint | KeyRefused | ChunkStoreError
+    TransportError | InvalidEndpoint | Delivery.KeyRefused | ChunkStoreError
   >
 
   /** Lets files that were given up be tried again: these, or all. */
@@ -184,12 +184,25 @@ export const endpointOf = (url: string): Effect.Effect<string, InvalidEndpoint> 
     return Effect.succeed(parsed.href)
   })
 
-/** Stores a source's bytes in pieces of `chunkSize` and returns what they are together. */
+/**
+ * Where an upload sends a file of the buffer: to the endpoint that it names, or where the file was added for. `undefined`
+ * when it leaves the file alone ({@link WatchOptions}). URLs are full ones, as {@link endpointOf} returns them.
+ */
+export const endpointFor: (
+  asked: { readonly endpoint?: string | undefined; readonly destined?: boolean | undefined },
+  file: BufferedFile
+) => string | undefined = Sending.endpointFor
+
+/**
+ * Stores a source's bytes in pieces of `chunkSize` and returns what they are together. The source is asked for no more at once
+ * than is `expected` of it.
+ */
 const storeBytes = (
   store: Context.Tag.Service<ChunkStore>,
   file: FileId,
   source: Source,
-  chunkSize: number
+  chunkSize: number,
+  expected: number
 ) =>
   Effect.gen(function*() {
     const hasher = Sha256.make()
@@ -203,8 +216,7 @@ const storeBytes = (
       return store.append(file, piece)
     }
     // whatever reads makes room for as much as it is asked for
-    const asked = source.external === undefined ? chunkSize : Math.max(1, (yield* source.external).size)
-    yield* Stream.runForEach(source.bytes(Math.min(chunkSize, asked)), (bytes) =>
+    yield* Stream.runForEach(source.bytes(Math.max(1, Math.min(chunkSize, expected))), (bytes) =>
       Effect.gen(function*() {
         if (heldBytes === 0 && bytes.length === chunkSize) return yield* append(bytes)
         for (let at = 0; at < bytes.length;) {
@@ -227,11 +239,13 @@ const storeBytes = (
     return { size, sha256: hasher.digest() }
   })
 
+/** The source as it is now, where that can be known. */
+const look = ({ external }: Source): Effect.Effect<Option.Option<External>, SourceError> =>
+  external === undefined ? Effect.succeedNone : Effect.asSome(external)
+
 /** Changes when the source does, where that can be known. */
 const versionOf = (source: Source): Effect.Effect<Option.Option<string>, SourceError> =>
-  source.external === undefined
-    ? Effect.succeedNone
-    : Effect.map(source.external, ({ version }) => Option.some(version))
+  Effect.map(look(source), Option.map(({ version }) => version))
 
 /** The hash of a source that is so long, as it is now. */
 const hashSource = (source: Source, { size, version }: External) =>
@@ -249,9 +263,6 @@ const hashSource = (source: Source, { size, version }: External) =>
 /** Bytes. */
 const hashedAtOnce = 1024 * 1024
 
-/** How long the servers of several files are waited for to be told that they may delete them. */
-const patienceForAborts = "3 seconds"
-
 const make = (options: UploaderOptions) =>
   Effect.gen(function*() {
     const store = yield* ChunkStore
@@ -268,9 +279,11 @@ const make = (options: UploaderOptions) =>
       Effect.scoped(Effect.gen(function*() {
         const { name, path } = source
         const destination = to === undefined ? Option.none() : Option.some(yield* endpointOf(to))
-        const version = yield* versionOf(source)
+        const seen = yield* look(source)
+        const version = Option.map(seen, ({ version }) => version)
         const file = yield* store.begin({ path, name, source: source.source, chunkSize, destination, version })
-        const whole = yield* storeBytes(store, file, source, chunkSize)
+        const expected = Option.match(seen, { onNone: () => chunkSize, onSome: ({ size }) => size })
+        const whole = yield* storeBytes(store, file, source, chunkSize, expected)
         if (!Equal.equals(yield* versionOf(source), version)) {
           return yield* new SourceError({ path, message: `${path} was changed while it was added; add it again` })
         }
@@ -285,14 +298,14 @@ const make = (options: UploaderOptions) =>
       }))
     )
 
-    const forsake = (file: BufferedFile) => forsakeAt(transport, file)
+    const forsake = (file: BufferedFile) => Delivery.forsake(transport, file)
 
     /** Tells the servers of several files, as far as that can be done at once. */
     const forsakeAll = <E>(files: Stream.Stream<BufferedFile, E>) =>
       files.pipe(
         Stream.mapEffect(forsake, { concurrency: options.parallel }),
         Stream.runDrain,
-        Effect.timeout(patienceForAborts),
+        Effect.timeout(Delivery.patienceForAbort),
         Effect.ignore
       )
 
@@ -357,7 +370,7 @@ const make = (options: UploaderOptions) =>
     const upload = (options: UploadOptions) =>
       eventsOf((emit) =>
         Effect.flatMap(asked(options), (options) =>
-          Sending.all(
+          Sending.send(
             sending,
             options,
             options.files === undefined ? store.list : given(options.files),
@@ -386,7 +399,7 @@ const make = (options: UploaderOptions) =>
         eventsOf((emit) =>
           // a URL that cannot be meant is found before a file is read
           Effect.flatMap(asked(options), (options) =>
-            Sending.all(
+            Sending.send(
               sending,
               options,
               (Predicate.hasProperty(sources, Stream.StreamTypeId) ? sources : Stream.make(Either.right(sources))).pipe(

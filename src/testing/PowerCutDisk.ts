@@ -18,6 +18,7 @@
  * @module
  */
 import type { FolderOptions } from "../server/UploadStoreFileSystem.ts"
+import { generator } from "./internal/chance.ts"
 
 /** The calls that the storage in a folder makes on its disk. */
 export type FileSystemCalls = NonNullable<FolderOptions["calls"]>
@@ -109,15 +110,9 @@ const written = (bytes: Uint8Array, at: number, more: Uint8Array): Uint8Array =>
   return made
 }
 
-/** Seeded chance (mulberry32); how much survives is a matter of the seed, too. */
+/** Seeded chance; how much survives is a matter of the seed, too. */
 const chanceOf = (seed: number): () => boolean => {
-  let state = seed >>> 0
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
+  const next = generator(seed)
   const odds = [0.2, 0.5, 0.8][Math.floor(next() * 3)]!
   return () => next() < odds
 }

@@ -5,6 +5,7 @@ import * as FileState from "../../src/cli/FileState.ts"
 import { type BufferedFile, FileId } from "../../src/client/ChunkStore.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
+import { unsent } from "../contract/ChunkStore.ts"
 import { bytesOf, folderWith, run, temporaryHome, workIn } from "../support/cli.ts"
 
 const client = (...words: ReadonlyArray<string>) => run("indexcp", words, { INDEXCP_API_KEY: "k" })
@@ -100,14 +101,8 @@ describe("the state of a file", () => {
     size: 10,
     sha256: Sha256.empty,
     chunks: 1,
-    firstIndex: 0,
     addedAt: 0,
-    settledBytes: 0,
-    delivery: Option.none(),
-    failure: Option.none(),
-    trouble: Option.none(),
-    held: false,
-    freed: false
+    ...unsent
   }
   const trouble = (nextTry: Option.Option<number>) => Option.some({ reason: "no way", nextTry })
   const delivery = (revision: 1 | 2, sending: Option.Option<number>) =>

@@ -22,7 +22,7 @@ import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
-import { add, listed, listen, newFile, someBytes, suite } from "../contract/ChunkStore.ts"
+import { add, listed, listen, newFile, someBytes, suite, unsent } from "../contract/ChunkStore.ts"
 import * as SqliteFiles from "../support/sqliteFiles.ts"
 
 suite("SQLite", SqliteFiles.layerTemporary)
@@ -770,13 +770,7 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
           const store = yield* ChunkStore.ChunkStore
           const files = yield* listed
           const common = {
-            firstIndex: 0,
-            settledBytes: 0,
-            delivery: Option.none(),
-            failure: Option.none(),
-            trouble: Option.none(),
-            held: false,
-            freed: false,
+            ...unsent,
             destination: Option.none(),
             version: Option.none()
           }

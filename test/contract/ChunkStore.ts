@@ -19,6 +19,17 @@ export const someBytes = (length: number, seed = 1): Uint8Array => {
   return bytes
 }
 
+/** What is known of a file of which nothing was sent yet. */
+export const unsent = {
+  firstIndex: 0,
+  settledBytes: 0,
+  delivery: Option.none(),
+  failure: Option.none(),
+  trouble: Option.none(),
+  held: false,
+  freed: false
+}
+
 export const newFile = (
   source: string,
   chunkSize = 4,
@@ -85,13 +96,7 @@ export const suite = (
           size: 10,
           sha256: Sha256.of(bytes),
           chunks: 3,
-          firstIndex: 0,
-          settledBytes: 0,
-          delivery: Option.none(),
-          failure: Option.none(),
-          trouble: Option.none(),
-          held: false,
-          freed: false
+          ...unsent
         })
         for (const [from, to] of [[0, 10], [4, 8], [8, 10], [5, 7], [3, 9], [0, 0]] as const) {
           const piece = yield* store.read(file, from, to)

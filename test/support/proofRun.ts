@@ -4,6 +4,7 @@
  * @module
  */
 import { Clock, Duration, Effect } from "effect"
+import { generator } from "../../src/testing/internal/chance.ts"
 
 /**
  * `INDEXEDCP_STEPS` says how many steps all proofs together take (default 101 000; give 5000000 for a long night), and
@@ -17,15 +18,9 @@ export const settings = {
 /** Vitest's limit for a proof of so many steps. */
 export const timeout = (steps: number): number => 60_000 + steps * 10
 
-/** A small seeded generator (mulberry32). */
+/** Seeded chance in the forms that proofs want. */
 export const chance = (seed: number) => {
-  let state = seed >>> 0
-  const next = () => {
-    state = (state + 0x6d2b79f5) >>> 0
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1)
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61)
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4294967296
-  }
+  const next = generator(seed)
   return {
     /** A whole number below `most`. */
     below: (most: number): number => Math.floor(next() * most),

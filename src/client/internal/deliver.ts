@@ -97,7 +97,7 @@ const ask = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId, w
       parts,
       file,
       isPassing,
-      parts.pace.request(parts.transport.state(parts.endpoint, id), () => 0),
+      parts.pace.request(0, parts.transport.state(parts.endpoint, id)),
       wait
     ),
     () => parts.pace.speaks(2)
@@ -128,7 +128,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     Effect.suspend(() => {
       const out = Delivery.outgoing(parts, file, range, Option.some({ id, known }))
       return Option.isSome(revision)
-        ? pace.request(Effect.flatMap(out, parts.transport.send), () => range[1] - range[0])
+        ? pace.request(range[1] - range[0], Effect.flatMap(out, parts.transport.send))
         : Effect.flatMap(out, (out) =>
           // a part of a file may be cut in another way when it is sent again, which a server does not take
           pace.spoken() === 2 && out.body.length === file.size

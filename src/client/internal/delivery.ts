@@ -68,7 +68,7 @@ export const isAmbiguous = (error: { readonly _tag: string }): error is NoAnswer
 export const isHarmless = (error: TransportError): boolean => Retry.isPassing(error) && !isAmbiguous(error)
 
 /** How long a server is waited for to be told that it may delete an upload of no more interest. */
-const patienceForAbort = "3 seconds"
+export const patienceForAbort = "3 seconds"
 
 /** Tells the server of a half-sent file that it may forget it; nothing depends on it. */
 export const forsake = (transport: Context.Tag.Service<Transport>, { delivery }: BufferedFile): Effect.Effect<void> =>
@@ -81,8 +81,7 @@ export const forsake = (transport: Context.Tag.Service<Transport>, { delivery }:
   })
 
 /** Sends a chunk once, when there is room for one more request. */
-export const send = ({ pace, transport }: Parts, out: Outgoing) =>
-  pace.request(transport.send(out), () => out.body.length)
+export const send = ({ pace, transport }: Parts, out: Outgoing) => pace.request(out.body.length, transport.send(out))
 
 /**
  * Sends with a durable mark that a chunk is on its way. The mark stays when the outcome is not known, also because the

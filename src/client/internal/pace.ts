@@ -4,10 +4,13 @@
  *
  * @internal
  */
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as Option from "effect/Option"
 import type { UploadLimit } from "../../protocol/UploadLimit.ts"
-import type { Refused, TransportError } from "../Transport.ts"
+import { isRefused, type Refused } from "../Transport.ts"
 
 /** Bodies are not cut smaller than this after a 413 (PROTOCOL.md, "Errors"). */
 export const smallestAfter413 = 64 * 1024
@@ -23,6 +26,10 @@ const rise = 1.05
 
 /** Milliseconds that a request may take at most before less is sent at once: what waits in buffers on the way is not seen to move. */
 const longestRequest = 10_000
+
+/** Whether bytes were on their way when it failed. */
+const isBroken = (error: { readonly _tag: string }): boolean =>
+  error._tag === "NoAnswer" || (isRefused(error) && error.status === 408)
 
 export interface PaceOptions {
   /** Bytes of the first bodies. */
@@ -56,16 +63,15 @@ export const make = (options: PaceOptions) =>
         return requests.resize(permits)
       })
 
-    const acknowledged = (bytes: number) =>
-      Effect.gen(function*() {
+    const acknowledged = (bytes: number, now: number) =>
+      Effect.suspend(() => {
         if (revision !== 2) {
           measured.millis = 0
-          return
+          return Effect.void
         }
         measured.bytes += bytes
         if (bytes * 2 > body) measured.bodies++
-        if (measured.bodies < 2 * permits) return
-        const now = yield* Clock.currentTimeMillis
+        if (measured.bodies < 2 * permits) return Effect.void
         const open = inFlight.requests > 0 ? now - inFlight.since : 0
         const rate = measured.bytes / Math.max(1, measured.millis + open)
         const isQuick = measured.longest * 2 < longestRequest
@@ -73,7 +79,7 @@ export const make = (options: PaceOptions) =>
         // a link may get slower: then less is a rise
         best = Math.max(rate, best * 0.9)
         measured = { millis: -open, bytes: 0, bodies: 0, longest: 0 }
-        if (isQuick) yield* setPermits(permits + 1)
+        return isQuick ? setPermits(permits + 1) : Effect.void
       })
 
     /** Halves what is in flight, once for all that were sent before. */
@@ -128,32 +134,26 @@ export const make = (options: PaceOptions) =>
         Effect.acquireUseRelease(slots.release(1), () => wait, () => slots.take(1)),
 
       /** Runs one exchange that sends so many bytes, when there is room for it. */
-      request: <A, E extends TransportError | { readonly _tag: string }, R>(
-        exchange: Effect.Effect<A, E, R>,
-        bytes: (answer: A) => number
+      request: <A, E extends { readonly _tag: string }, R>(
+        bytes: number,
+        exchange: Effect.Effect<A, E, R>
       ): Effect.Effect<A, E, R> =>
         requests.withPermits(1)(Effect.gen(function*() {
           const sentAt = cuts
           const began = yield* Clock.currentTimeMillis
           if (inFlight.requests++ === 0) inFlight.since = began
-          return yield* exchange.pipe(
-            Effect.ensuring(Effect.map(Clock.currentTimeMillis, (now) => {
+          return yield* Effect.onExit(exchange, (exit) =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) => {
               if (--inFlight.requests === 0) measured.millis += now - inFlight.since
               measured.longest = Math.max(measured.longest, now - began)
-            })),
-            Effect.tap((answer) => acknowledged(bytes(answer))),
-            Effect.tap(() =>
-              Effect.flatMap(
-                Clock.currentTimeMillis,
-                (now) => now - began > longestRequest ? less(sentAt) : Effect.void
-              )
-            ),
-            Effect.tapError((error) =>
-              error._tag === "NoAnswer" || (error._tag === "Refused" && (error as unknown as Refused).status === 408)
-                ? broken(sentAt)
-                : Effect.void
-            )
-          )
+              if (Exit.isSuccess(exit)) {
+                return Effect.zipRight(
+                  acknowledged(bytes, now),
+                  now - began > longestRequest ? less(sentAt) : Effect.void
+                )
+              }
+              return Option.exists(Cause.failureOption(exit.cause), isBroken) ? broken(sentAt) : Effect.void
+            }))
         })),
 
       /** Workers that a file may need to fill what may be in flight. */

@@ -9,7 +9,7 @@ import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Stream from "effect/Stream"
-import type { BufferedFile, ChunkStore, ChunkStoreError, FileId } from "../ChunkStore.ts"
+import type { BufferedFile, ChunkStore, ChunkStoreError, FileId, NotBuffered } from "../ChunkStore.ts"
 import type { Transport } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
 import * as Deliver from "./deliver.ts"
@@ -35,16 +35,18 @@ export interface Sending {
 
 /** What one upload was asked for. */
 export interface Asked {
-  readonly endpoint?: string
-  readonly destined?: boolean
+  readonly endpoint?: string | undefined
+  readonly destined?: boolean | undefined
   readonly resendUnconfirmed?: boolean
 }
 
 /** Files in hand at most: most of them wait until the server takes what it has refused for now. */
 const inHand = 64
 
-/** Where a file goes, if it is meant. */
-const endpointFor = ({ destined = false, endpoint }: Asked, { destination }: BufferedFile): string | undefined => {
+export const endpointFor = (
+  { destined = false, endpoint }: Pick<Asked, "endpoint" | "destined">,
+  { destination }: BufferedFile
+): string | undefined => {
   const own = Option.getOrUndefined(destination)
   if (endpoint === undefined || own === endpoint) return own
   return own === undefined && !destined ? endpoint : undefined
@@ -112,8 +114,8 @@ const one = (parts: Route, file: BufferedFile): Effect.Effect<
     serverName: Option.none()
   })
   /** Records something about a file, which somebody may have removed. */
-  const note = <E>(effect: Effect.Effect<void, E>) =>
-    Effect.catchIf(effect, (error) => (error as { readonly _tag?: string })._tag === "NotBuffered", () => Effect.void)
+  const note = (effect: Effect.Effect<void, NotBuffered | ChunkStoreError>) =>
+    Effect.catchTag(effect, "NotBuffered", () => Effect.void)
   const changed = (error: { readonly message: string }) =>
     Effect.gen(function*() {
       const now = yield* Effect.option(store.get(file.id))
@@ -169,7 +171,7 @@ const hasFolders = (name: string) => name.includes("/")
  * Sends files, several at once. What stops the upload to the endpoint that was asked for fails; where each file goes to its
  * own, the files for the others go on before that.
  */
-const send = <E>(
+export const send = <E>(
   sending: Sending,
   asked: Asked,
   files: Stream.Stream<BufferedFile, E>,
@@ -219,10 +221,6 @@ const send = <E>(
     )
     if (stop !== undefined) return yield* stop
   })
-
-/** Sends these files, to their end. */
-export const all = <E>(sending: Sending, asked: Asked, files: Stream.Stream<BufferedFile, E>, emit: Emit) =>
-  send(sending, asked, files, emit)
 
 /** A program that died in the middle of a file leaves no sign: its files are looked for so often. */
 const lookAgain = Duration.seconds(30)

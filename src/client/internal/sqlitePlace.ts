@@ -66,7 +66,9 @@ export const leaveRoom = (file: string, bytes: number): Effect.Effect<void, Buff
     (free) =>
       free >= bytes + leftFree ? Effect.void : new BufferFull({
         message:
-          `The disk that holds the buffer ${file} has ${Math.floor(free / 2 ** 20)} MiB left, and 48 MiB are left ` +
+          `The disk that holds the buffer ${file} has ${Math.floor(free / 2 ** 20)} MiB left, and ${
+            leftFree / 2 ** 20
+          } MiB are left ` +
           "free so that files can still be sent and removed. Make room, then try again"
       })
   )
