@@ -40,6 +40,12 @@ export class UnknownUpload extends Schema.TaggedError<UnknownUpload>("indexedcp/
   readonly error: string = "Unknown upload"
 }
 
+/** 408: the body came slower than the server waits for. */
+export class TooSlow extends Schema.TaggedError<TooSlow>("indexedcp/TooSlow")("TooSlow", fields) {
+  readonly status = 408
+  readonly error: string = "Too slow"
+}
+
 /** 409: the request contradicts what the server holds (committed bytes, size, digest, a taken name, a gap). */
 export class Conflict extends Schema.TaggedError<Conflict>("indexedcp/Conflict")("Conflict", fields) {
   readonly status = 409
@@ -82,6 +88,15 @@ export class DigestMismatch extends Schema.TaggedError<DigestMismatch>("indexedc
   readonly error: string = "Digest mismatch"
 }
 
+/** 429: too much of something for now, come again after `retryAfter` seconds. */
+export class TooMany extends Schema.TaggedError<TooMany>("indexedcp/TooMany")("TooMany", {
+  message: Schema.String,
+  retryAfter: Schema.Number
+}) {
+  readonly status = 429
+  readonly error: string = "Too many requests"
+}
+
 /** 503: passing trouble, come again after `retryAfter` seconds. */
 export class Busy extends Schema.TaggedError<Busy>("indexedcp/Busy")("Busy", {
   message: Schema.String,
@@ -112,12 +127,14 @@ export type ProtocolError =
   | Unauthorized
   | Forbidden
   | UnknownUpload
+  | TooSlow
   | Conflict
   | Gone
   | UploadGone
   | TooLarge
   | UnsupportedEncoding
   | DigestMismatch
+  | TooMany
   | Busy
   | StorageFull
   | ServerFailure
@@ -127,4 +144,4 @@ export const toBody = (error: ProtocolError): ErrorBody => ({ error: error.error
 
 /** Seconds for `Retry-After`, for the errors that have one. */
 export const retryAfter = (error: ProtocolError): number | undefined =>
-  error._tag === "Busy" ? error.retryAfter : undefined
+  error._tag === "Busy" || error._tag === "TooMany" ? error.retryAfter : undefined

@@ -8,17 +8,32 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
-import { Unauthorized } from "../protocol/ProtocolError.ts"
+import { type TooMany, Unauthorized } from "../protocol/ProtocolError.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
+
+/** What a key may do: send chunks, ask for the state of its uploads, delete unfinished ones. */
+export type Right = "upload" | "read" | "abort"
 
 /** The owner of uploads: the name of a key, never the key itself. */
 export interface Principal {
   readonly name: string
+  /** What its key may do. Default: everything. */
+  readonly can?: ReadonlyArray<Right>
+  /** A folder below the output folder, like `scans/`, in which its files are put. Default: none. */
+  readonly prefix?: string
+}
+
+/** What a request shows of who sends it. */
+export interface Attempt {
+  /** The value of its `Authorization` header. */
+  readonly authorization: Option.Option<string>
+  /** Where it comes from: an IP address, or empty where there are none. */
+  readonly address: string
 }
 
 export class Authenticator extends Context.Tag("indexedcp/Authenticator")<Authenticator, {
-  /** The principal behind the value of an `Authorization` header. */
-  readonly authenticate: (authorization: Option.Option<string>) => Effect.Effect<Principal, Unauthorized>
+  /** The principal behind a request. `TooMany` when its address has failed too often just now; a right key never does. */
+  readonly authenticate: (attempt: Attempt) => Effect.Effect<Principal, Unauthorized | TooMany>
 }>() {}
 
 const refused = new Unauthorized({
@@ -39,7 +54,7 @@ const equal = (a: string, b: string): boolean => {
 /** One key, whose uploads belong to `default` whatever its bytes. */
 export const layer = (key: Redacted.Redacted): Layer.Layer<Authenticator> =>
   Layer.succeed(Authenticator, {
-    authenticate: (authorization) =>
+    authenticate: ({ authorization }) =>
       Option.flatMapNullable(authorization, bearer).pipe(
         Option.filter((sent) => equal(sent, Redacted.value(key))),
         Option.match({ onNone: () => Effect.fail(refused), onSome: () => Effect.succeed({ name: "default" }) })
@@ -49,7 +64,7 @@ export const layer = (key: Redacted.Redacted): Layer.Layer<Authenticator> =>
 /** Keys by the names of their principals, in plain text. For tests. */
 export const layerMemory = (keys: Readonly<Record<string, string>>): Layer.Layer<Authenticator> =>
   Layer.succeed(Authenticator, {
-    authenticate: (authorization) =>
+    authenticate: ({ authorization }) =>
       Option.flatMapNullable(authorization, bearer).pipe(
         Option.flatMapNullable((sent) => Object.entries(keys).find(([, key]) => equal(sent, key))),
         Option.match({ onNone: () => Effect.fail(refused), onSome: ([name]) => Effect.succeed({ name }) })

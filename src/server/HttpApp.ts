@@ -86,7 +86,10 @@ const make = (path: string) =>
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
 
     const authenticate = (request: HttpServerRequest.HttpServerRequest) =>
-      authenticator.authenticate(Option.fromNullable(request.headers["authorization"]))
+      authenticator.authenticate({
+        authorization: Option.fromNullable(request.headers["authorization"]),
+        address: Option.getOrElse(request.remoteAddress, () => "")
+      })
 
     const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
       const principal = yield* authenticate(request)
