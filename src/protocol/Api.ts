@@ -47,6 +47,7 @@ const chunk = HttpApiEndpoint.post("chunk", "/upload")
   .addSuccess(Receipt)
   .addError(...status(400, "A header is malformed, or the name is unusable"))
   .addError(...status(403, "The key may not do this"))
+  .addError(...status(408, "The body came too slowly"))
   .addError(...status(409, "Contradicts what the server holds: committed bytes, size, digest, a taken name, a gap"))
   .addError(...status(412, "If-Match was sent and the upload is not known"))
   .addError(...status(413, "A chunk or a file over a limit"))
@@ -67,15 +68,19 @@ const state = HttpApiEndpoint.get("state", "/upload/:uploadId")
     check: Schema.optional(Schema.Literal("content").annotations({ description: "Read the published file again" }))
   }))
   .addSuccess(UploadState)
+  .addError(...status(403, "The key may not do this"))
   .addError(...status(404, "This key has no such upload"))
+  .addError(...status(429, "Too many requests; obey Retry-After"))
   .addError(...status(410, "With check=content: the published file is gone"))
   .middleware(ApiKeyAuth)
   .annotate(OpenApi.Description, "Tells what has arrived of an upload and what is missing.")
 
 const abort = HttpApiEndpoint.del("abort", "/upload/:uploadId")
   .setPath(UploadPath)
+  .addError(...status(403, "The key may not do this"))
   .addError(...status(404, "This key has no such upload"))
   .addError(...status(409, "The upload is complete"))
+  .addError(...status(429, "Too many requests; obey Retry-After"))
   .middleware(ApiKeyAuth)
   .annotate(OpenApi.Description, "Deletes an unfinished upload with the bytes that have arrived.")
 
@@ -83,9 +88,16 @@ const health = HttpApiEndpoint.get("health", "/health")
   .addSuccess(Schema.Struct({ status: Schema.Literal("ok") }))
   .annotate(OpenApi.Description, "Answers while the server is alive. Needs no key.")
 
+const ready = HttpApiEndpoint.get("ready", "/ready")
+  .addSuccess(Schema.Struct({ status: Schema.Literal("ready") }))
+  .addError(...status(500, "The disk or the ledger does not answer"))
+  .addError(...status(503, "The server is shutting down"))
+  .addError(...status(507, "The disk has no room left"))
+  .annotate(OpenApi.Description, "Answers while chunks can be taken. Needs no key.")
+
 export class Uploads extends HttpApiGroup.make("uploads").add(chunk).add(state).add(abort) {}
 
-export class Server extends HttpApiGroup.make("server", { topLevel: true }).add(health) {}
+export class Server extends HttpApiGroup.make("server", { topLevel: true }).add(health).add(ready) {}
 
 /** The IndexedCP protocol, revisions 1 and 2. */
 export class Api extends HttpApi.make("indexedcp")

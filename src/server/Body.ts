@@ -6,13 +6,16 @@
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
+import { TooLarge, TooSlow } from "../protocol/ProtocolError.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 
 export interface Body {
   /** Bytes, when the request said so. */
   readonly length: Option.Option<number>
-  /** The bytes, once. They throw when the connection breaks. */
+  /** The bytes, once. They throw when the connection breaks; or, as `TooLarge` and `TooSlow`, when the sender overdoes it. */
   readonly pieces: AsyncIterable<Uint8Array>
+  /** How many bytes may be held before they are written. Default: 1 MiB. */
+  readonly gather?: () => number
 }
 
 /** The body of a value at hand. */
@@ -25,12 +28,12 @@ export const of = (...pieces: ReadonlyArray<Uint8Array>): Body => ({
 })
 
 /** A body whose length is unknown, its first bytes awaited: an empty one is known to be empty from then on. */
-export const peek = (body: Body): Effect.Effect<Body, BodyCut> =>
+export const peek = (body: Body): Effect.Effect<Body, ReadError> =>
   Effect.suspend(() => {
     const iterator = body.pieces[Symbol.asyncIterator]()
-    return Effect.map(Effect.tryPromise({ try: () => iterator.next(), catch: broken }), (first) =>
+    return Effect.map(Effect.tryPromise({ try: () => iterator.next(), catch: readError }), (first) =>
       first.done === true ? of() : {
-        length: body.length,
+        ...body,
         pieces: (async function*() {
           yield first.value
           yield* {
@@ -49,6 +52,12 @@ export class BodyCut extends Schema.TaggedError<BodyCut>("indexedcp/BodyCut")("B
 
 const broken = (cause: unknown) => new BodyCut({ message: "The connection broke while the body was sent", cause })
 
+/** Why a body could not be read to its end. */
+export type ReadError = BodyCut | TooSlow | TooLarge
+
+const readError = (cause: unknown): ReadError =>
+  cause instanceof BodyCut || cause instanceof TooSlow || cause instanceof TooLarge ? cause : broken(cause)
+
 /** The body goes on after the bytes it may have. */
 export class BodyTooLong extends Schema.TaggedError<BodyTooLong>("indexedcp/BodyTooLong")("BodyTooLong", {
   limit: Schema.Number,
@@ -61,7 +70,7 @@ export interface Consumed {
   readonly sha256: Sha256.Sha256
 }
 
-/** Bytes gathered before they are written at once. */
+/** Bytes gathered before they are written at once, unless the body says otherwise. */
 const gather = 1024 * 1024
 
 class WriteFailure {
@@ -83,7 +92,7 @@ export const consume = <E>(body: Body, options: {
   readonly write: (pieces: ReadonlyArray<Uint8Array>, at: number) => Promise<void>
   /** Maps what `write` threw. */
   readonly onWriteError: (cause: unknown) => E
-}): Effect.Effect<Consumed, BodyCut | BodyTooLong | E> =>
+}): Effect.Effect<Consumed, ReadError | BodyTooLong | E> =>
   Effect.suspend(() => {
     let ended: Promise<unknown> = Promise.resolve()
     const run = async (signal: AbortSignal): Promise<Consumed> => {
@@ -117,7 +126,7 @@ export const consume = <E>(body: Body, options: {
         hasher.update(next.value)
         held.push(next.value)
         heldBytes += next.value.length
-        if (heldBytes >= gather) await flush()
+        if (heldBytes >= (body.gather?.() ?? gather)) await flush()
         if (signal.aborted) await stopped
       }
       if (heldBytes > 0) await flush()
@@ -135,14 +144,14 @@ export const consume = <E>(body: Body, options: {
       catch: (cause) =>
         cause instanceof WriteFailure
           ? options.onWriteError(cause.cause)
-          : cause instanceof BodyCut || cause instanceof BodyTooLong
+          : cause instanceof BodyTooLong
           ? cause
-          : broken(cause)
+          : readError(cause)
     }).pipe(Effect.onInterrupt(() => Effect.promise(() => ended)))
   })
 
 /** Hashes a body without keeping it. */
-export const hash = (body: Body): Effect.Effect<Consumed, BodyCut> =>
+export const hash = (body: Body): Effect.Effect<Consumed, ReadError> =>
   consume(body, {
     limit: Option.getOrElse(body.length, () => Number.MAX_SAFE_INTEGER),
     write: () => Promise.resolve(),

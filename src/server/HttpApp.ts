@@ -5,6 +5,7 @@
  * @module
  */
 import type * as HttpApp from "@effect/platform/HttpApp"
+import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
@@ -22,12 +23,25 @@ import {
   UnsupportedEncoding
 } from "../protocol/ProtocolError.ts"
 import { UploadId } from "../protocol/UploadId.ts"
+import * as UploadLimit from "../protocol/UploadLimit.ts"
 import { Authenticator } from "./Authenticator.ts"
 import { type Body, BodyCut } from "./Body.ts"
 import { Receiver } from "./Receiver.ts"
 
 /** Seconds a client waits before it asks again about an upload that is being finished. */
 const finishingRetry = 1
+
+/** Seconds for which a browser remembers what pages of other origins may send. */
+const corsMaxAge = 600
+
+const allowedHeaders = [
+  "authorization",
+  "content-type",
+  "x-request-id",
+  "traceparent",
+  ...Object.keys(ChunkHeaders.Revision1Headers.fields),
+  ...Object.keys(ChunkHeaders.Revision2Headers.fields)
+]
 
 const notFound = HttpServerResponse.text("Not Found", { status: 404 })
 
@@ -42,11 +56,34 @@ const answer = (error: ProtocolError) => {
   })
 }
 
+/** What an app is told of where it stands. */
+export interface HttpAppOptions {
+  /** Before all its paths, like `/files`. Default: nothing. */
+  readonly basePath: string
+  /** Whether the peer is a proxy whose `X-Forwarded-For` tells who asks: the last address in it counts. Default: no. */
+  readonly trustProxy: boolean
+  /** Origins whose pages may send files (CORS), like `https://example.org`, or `*`. Default: none, and OPTIONS is 404. */
+  readonly corsOrigins: ReadonlyArray<string>
+}
+
+export const defaults: HttpAppOptions = { basePath: "", trustProxy: false, corsOrigins: [] }
+
+/** Where chunks are sent. */
+const endpoint = "/upload"
+
 /** Header names and values as they came, where the platform keeps them (Node joins or drops repeated ones). */
 const headersOf = (request: HttpServerRequest.HttpServerRequest) => {
   const raw = (request.source as { readonly rawHeaders?: ReadonlyArray<string> }).rawHeaders
   return ChunkHeaders.fromRaw(raw ?? Object.entries(request.headers).flat())
 }
+
+/** The address that the nearest proxy saw: those before it are whatever the client has written there. */
+const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | undefined =>
+  request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
+
+/** The path of a request, whose target may be a whole URL (RFC 9112, section 3.2.2). */
+const pathOf = ({ url }: HttpServerRequest.HttpServerRequest): string =>
+  (url.startsWith("/") ? url : url.replace(/^https?:\/\/[^/?]*/i, "")).split("?", 1)[0]!
 
 /** The request's own iterator of pieces where it has one: nothing stands between the socket and the hash. */
 const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body => ({
@@ -68,9 +105,13 @@ const decodeId = Schema.decodeOption(UploadId)
 
 const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Option.Option<number>, Malformed> => {
   const said = headers["content-length"]
+  const coding = headers["transfer-encoding"]
+  if (coding !== undefined && (said !== undefined || coding.toLowerCase() !== "chunked")) {
+    return new Malformed({ message: "Send a body either with Content-Length or with Transfer-Encoding: chunked" })
+  }
   if (said === undefined) {
     // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3)
-    return Effect.succeed(headers["transfer-encoding"] === undefined ? Option.some(0) : Option.none())
+    return Effect.succeed(coding === undefined ? Option.some(0) : Option.none())
   }
   const length = decodeLength(said)
   return Option.isNone(length)
@@ -78,22 +119,31 @@ const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Opti
     : Effect.succeed(length)
 }
 
-const make = (path: string) =>
+const make = (options: HttpAppOptions) =>
   Effect.gen(function*() {
     const authenticator = yield* Authenticator
     const receiver = yield* Receiver
     const openApi = HttpServerResponse.unsafeJson(Api.openApi())
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
+    const ready = HttpServerResponse.unsafeJson({ status: "ready" })
+    const limits = { "upload-limit": UploadLimit.encode(receiver.limits) }
+    const path = options.basePath + endpoint
 
+    const addressOf = (request: HttpServerRequest.HttpServerRequest): string =>
+      (options.trustProxy ? forwardedFor(request) : undefined) ?? Option.getOrElse(request.remoteAddress, () => "")
+
+    /** Whose request it is, and its headers, none of which came twice. */
     const authenticate = (request: HttpServerRequest.HttpServerRequest) =>
-      authenticator.authenticate({
-        authorization: Option.fromNullable(request.headers["authorization"]),
-        address: Option.getOrElse(request.remoteAddress, () => "")
-      })
+      Effect.zip(
+        authenticator.authenticate({
+          authorization: Option.fromNullable(request.headers["authorization"]),
+          address: addressOf(request)
+        }),
+        Effect.suspend(() => headersOf(request))
+      )
 
     const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
-      const principal = yield* authenticate(request)
-      const headers = yield* headersOf(request)
+      const [principal, headers] = yield* authenticate(request)
       const decoded = yield* ChunkHeaders.decode(headers)
       const encoding = headers["content-encoding"]
       if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
@@ -111,20 +161,20 @@ const make = (path: string) =>
           headers: shown,
           method: request.method,
           url: request.url,
-          remoteAddress: Option.getOrElse(request.remoteAddress, () => ""),
+          remoteAddress: addressOf(request),
           keyName: principal.name
         }
       })
-      return HttpServerResponse.unsafeJson(
-        receipt,
-        finishing ? { headers: { "retry-after": String(finishingRetry) } } : {}
-      )
+      return HttpServerResponse.unsafeJson(receipt, {
+        headers: finishing ? { ...limits, "retry-after": String(finishingRetry) } : limits
+      })
     })
 
     const state = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
       const query = new URLSearchParams(request.url.split("?", 2)[1])
       const ask = query.get("check") === "content" ? receiver.content : receiver.state
-      const state = yield* ask(yield* authenticate(request), id)
+      const [principal] = yield* authenticate(request)
+      const state = yield* ask(principal, id)
       return HttpServerResponse.unsafeJson(
         state,
         state.state === "finishing" ? { headers: { "retry-after": String(finishingRetry) } } : {}
@@ -132,22 +182,24 @@ const make = (path: string) =>
     })
 
     const abort = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
-      yield* receiver.abort(yield* authenticate(request), id)
+      const [principal] = yield* authenticate(request)
+      yield* receiver.abort(principal, id)
       return HttpServerResponse.empty({ status: 204 })
     })
 
     const route = (request: HttpServerRequest.HttpServerRequest) => {
-      const at = request.url.split("?", 1)[0]!
+      const at = pathOf(request)
       const id = at.startsWith(`${path}/`) ? decodeId(at.slice(path.length + 1)) : Option.none<UploadId>()
       if (request.method === "POST" && at === path) return chunk(request)
       if (request.method === "GET" && Option.isSome(id)) return state(request, id.value)
       if (request.method === "DELETE" && Option.isSome(id)) return abort(request, id.value)
-      if (request.method === "GET" && at === "/health") return Effect.succeed(health)
-      if (request.method === "GET" && at === "/openapi.json") return Effect.succeed(openApi)
+      if (request.method === "GET" && at === `${options.basePath}/health`) return Effect.succeed(health)
+      if (request.method === "GET" && at === `${options.basePath}/ready`) return Effect.as(receiver.ready, ready)
+      if (request.method === "GET" && at === `${options.basePath}/openapi.json`) return Effect.succeed(openApi)
       return Effect.succeed(notFound)
     }
 
-    return Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
+    const app = Effect.flatMap(HttpServerRequest.HttpServerRequest, (request) =>
       // a server runs its app uninterruptibly, but a request whose client is gone should end
       Effect.interruptible(route(request)).pipe(
         Effect.tapErrorTag("ServerFailure", (error) => Effect.logError(error.message, error.cause)),
@@ -161,9 +213,16 @@ const make = (path: string) =>
           )
         )
       ))
+    return options.corsOrigins.length === 0 ? app : HttpMiddleware.cors({
+      allowedOrigins: options.corsOrigins,
+      allowedMethods: ["POST", "GET", "DELETE"],
+      allowedHeaders,
+      exposedHeaders: ["retry-after", "upload-limit"],
+      maxAge: corsMaxAge
+    })(app)
   })
 
-/** The protocol at `path` (default `/upload`), with `/health` and `/openapi.json` beside it. Never fails. */
+/** The protocol at `/upload`, with `/health`, `/ready` and `/openapi.json` beside it. Never fails. */
 export const app = (
-  options: { readonly path?: string } = {}
-): Effect.Effect<HttpApp.Default, never, Authenticator | Receiver> => make(options.path ?? "/upload")
+  options: Partial<HttpAppOptions> = {}
+): Effect.Effect<HttpApp.Default, never, Authenticator | Receiver> => make({ ...defaults, ...options })

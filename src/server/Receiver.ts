@@ -16,6 +16,7 @@ import * as Schedule from "effect/Schedule"
 import type { Chunk } from "../protocol/ChunkHeaders.ts"
 import {
   type Conflict,
+  Forbidden,
   Gone,
   type ProtocolError,
   type ServerFailure,
@@ -25,8 +26,9 @@ import {
 import * as Ranges from "../protocol/Ranges.ts"
 import type { Receipt } from "../protocol/Receipt.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
+import type { UploadLimit } from "../protocol/UploadLimit.ts"
 import * as UploadState from "../protocol/UploadState.ts"
-import type { Principal } from "./Authenticator.ts"
+import type { Principal, Right } from "./Authenticator.ts"
 import type { Body, BodyCut } from "./Body.ts"
 import type { FilenameGenerator, GeneratorRequest } from "./FilenameGenerator.ts"
 import * as Parts from "./internal/receiverParts.ts"
@@ -55,6 +57,30 @@ export interface ReceiverOptions {
   readonly revision1Lifetime: Duration.DurationInput
   /** How often expired uploads are looked for, besides at the start. Default 1 hour. */
   readonly upkeepInterval: Duration.DurationInput
+  /** Bytes of one body; more is 413. Default 1 GiB. */
+  readonly maxChunkSize: number
+  /** Bytes of one file, declared or actual; more is 413. Default 5 TiB. */
+  readonly maxFileSize: number
+  /** Bytes of a client's name for a file, in UTF-8; more is 400. Default 4096. */
+  readonly maxNameLength: number
+  /** Unfinished uploads of revision 2 that a principal may have at once; one more is 429. Default 10 000. */
+  readonly maxOpenUploads: number
+  /**
+   * Bytes that a principal may have on record: unfinished uploads, and complete ones as long as they are remembered
+   * (`endedLifetime`). More is 507, one file of more 413. Default: no limit.
+   */
+  readonly maxKeyBytes: number | undefined
+  /** Bytes that stay free on the disk of the files; a body that would not leave them is 507. Default 256 MiB. */
+  readonly minFreeSpace: number
+  /**
+   * Bytes of memory that all bodies in flight may hold together before they are written, at least 64 KiB each; with more
+   * bodies than that allows, the others wait. Default 64 MiB.
+   */
+  readonly bodyMemory: number
+  /** In so much time of waiting for a client its body has to move, as fast as `minBodyRate`; else it is 408. Default 30 seconds. */
+  readonly bodyTimeout: Duration.DurationInput
+  /** Bytes a second, on average over `bodyTimeout`. Default 100. */
+  readonly minBodyRate: number
 }
 
 export const defaults: ReceiverOptions = {
@@ -64,7 +90,16 @@ export const defaults: ReceiverOptions = {
   unfinishedLifetime: "7 days",
   endedLifetime: "30 days",
   revision1Lifetime: "365 days",
-  upkeepInterval: "1 hour"
+  upkeepInterval: "1 hour",
+  maxChunkSize: 1024 ** 3,
+  maxFileSize: 5 * 1024 ** 4,
+  maxNameLength: 4096,
+  maxOpenUploads: 10_000,
+  maxKeyBytes: undefined,
+  minFreeSpace: 256 * 1024 ** 2,
+  bodyMemory: 64 * 1024 ** 2,
+  bodyTimeout: "30 seconds",
+  minBodyRate: 100
 }
 
 /** One chunk, its headers decoded and its body unread. */
@@ -87,31 +122,46 @@ export class Receiver extends Context.Tag("indexedcp/Receiver")<Receiver, {
   /** Takes one chunk. When it returns, what the receipt says is durable. A body it fails on may be unread in part. */
   readonly receive: (request: ReceiveRequest) => Effect.Effect<Received, ProtocolError | BodyCut>
 
+  /** What it takes, for clients to know beforehand. */
+  readonly limits: UploadLimit
+
+  /** Whether chunks can be taken now: the disk can be written and has room, the ledger answers. */
+  readonly ready: Effect.Effect<void, StorageFull | ServerFailure>
+
   /** What has arrived of an upload. */
   readonly state: (
     principal: Principal,
     id: UploadId
-  ) => Effect.Effect<UploadState.UploadState, UnknownUpload | StorageFull | ServerFailure>
+  ) => Effect.Effect<UploadState.UploadState, Forbidden | UnknownUpload | StorageFull | ServerFailure>
 
   /** {@link state}, and for a complete upload the hash of the published file as it is now; `Gone` when there is none. */
   readonly content: (
     principal: Principal,
     id: UploadId
-  ) => Effect.Effect<UploadState.UploadState, UnknownUpload | Gone | StorageFull | ServerFailure>
+  ) => Effect.Effect<UploadState.UploadState, Forbidden | UnknownUpload | Gone | StorageFull | ServerFailure>
 
   /** Deletes an unfinished upload and its bytes; `Conflict` once it is complete. */
   readonly abort: (
     principal: Principal,
     id: UploadId
-  ) => Effect.Effect<void, UnknownUpload | Conflict | StorageFull | ServerFailure>
+  ) => Effect.Effect<void, Forbidden | UnknownUpload | Conflict | StorageFull | ServerFailure>
 }>() {}
 
+/** What a principal's key may not do is `Forbidden`. */
+const may = ({ can }: Principal, right: Right): Effect.Effect<void, Forbidden> =>
+  can === undefined || can.includes(right)
+    ? Effect.void
+    : new Forbidden({ message: `This key may not ${right}; ask the server's operator for one that may` })
+
 const unknown = new UnknownUpload({ message: "This key has no upload with that id here" })
+
+/** How long a disk and a ledger that answered are believed: whoever asks costs the disk no more than this. */
+const readyFor = "1 second"
 
 const make = (options: ReceiverOptions) =>
   Effect.gen(function*() {
     const parts = yield* Parts.make(options)
-    const { finish, ledger, store, writers } = parts
+    const { finish, ledger, limits, store, writers } = parts
     const receive1 = Revision1.make(parts)
     const receive2 = Revision2.make(parts)
 
@@ -131,7 +181,13 @@ const make = (options: ReceiverOptions) =>
       Effect.forkScoped
     )
 
+    const ready = yield* Effect.cachedWithTTL(
+      Effect.all([store.probe, ledger.isEmpty, limits.hasRoom], { discard: true }),
+      readyFor
+    )
+
     const state = Effect.fn("Receiver.state")(function*(principal: Principal, id: UploadId) {
+      yield* may(principal, "read")
       const upload = yield* find(principal, id)
       if (upload.state === "finishing") yield* parts.finishInBackground(upload)
       const received = yield* ledger.received(upload.key)
@@ -154,13 +210,20 @@ const make = (options: ReceiverOptions) =>
     })
 
     return Receiver.of({
-      receive: (request) =>
-        Option.match(request.chunk.upload, {
-          onNone: () => Effect.map(receive1(request), (receipt) => ({ receipt, finishing: false })),
-          onSome: (chunk) => receive2(request, chunk)
-        }).pipe(
-          Effect.annotateLogs({ file: request.chunk.fileName, chunk: request.chunk.index })
+      receive: (asked) =>
+        may(asked.principal, "upload").pipe(
+          Effect.andThen(limits.check(asked)),
+          Effect.andThen(limits.withBody(asked.body, (body) => {
+            const request = { ...asked, body }
+            return Option.match(asked.chunk.upload, {
+              onNone: () => Effect.map(receive1(request), (receipt) => ({ receipt, finishing: false })),
+              onSome: (chunk) => receive2(request, chunk)
+            })
+          })),
+          Effect.annotateLogs({ file: asked.chunk.fileName, chunk: asked.chunk.index })
         ),
+      limits: limits.told,
+      ready,
       state,
       content: Effect.fn("Receiver.content")(function*(principal, id) {
         const found = yield* state(principal, id)
@@ -171,6 +234,7 @@ const make = (options: ReceiverOptions) =>
           : yield* new Gone({ message: `The file ${found.actualFilename} is no longer on the server` })
       }),
       abort: Effect.fn("Receiver.abort")(function*(principal, id) {
+        yield* may(principal, "abort")
         const upload = yield* find(principal, id)
         // one that turns out to have failed can be deleted
         if (upload.state === "finishing") yield* Effect.catchTag(finish(upload), "Conflict", () => Effect.void)

@@ -23,7 +23,9 @@ import * as SimpleServer from "./SimpleServer.ts"
 import * as UploadLedgerSqlite from "./UploadLedgerSqlite.ts"
 import * as UploadStoreFileSystem from "./UploadStoreFileSystem.ts"
 
-export interface ServerOptions extends Partial<NodeServer.ListenOptions>, Partial<Receiver.ReceiverOptions> {
+export interface ServerOptions
+  extends Partial<NodeServer.ListenOptions>, Partial<Receiver.ReceiverOptions>, Partial<HttpApp.HttpAppOptions>
+{
   /** Made if missing. Default: the current folder. */
   readonly outputDir?: string
   readonly apiKey: Redacted.Redacted
@@ -47,7 +49,7 @@ export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | St
 export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> => {
   const outputDir = Path.resolve(options.outputDir ?? ".")
   const durability = options.durability ?? "power"
-  return Layer.unwrapEffect(Effect.map(HttpApp.app(), (app) => HttpServer.serve(app))).pipe(
+  return Layer.unwrapEffect(Effect.map(HttpApp.app(options), (app) => HttpServer.serve(app))).pipe(
     Layer.provideMerge(NodeServer.layer(options)),
     Layer.provide(Receiver.layer(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),

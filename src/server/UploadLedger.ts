@@ -183,6 +183,12 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
   /** Whether it has no upload at all, as when it was lost. */
   readonly isEmpty: Effect.Effect<boolean, LedgerError>
 
+  /** How many uploads of revision 2 are neither complete nor deleted: a principal's, or all. */
+  readonly open: (principal: Option.Option<string>) => Effect.Effect<number, LedgerError>
+
+  /** How many bytes a principal has on record, of uploads in every state. */
+  readonly bytesOf: (principal: string) => Effect.Effect<number, LedgerError>
+
   /** The uploads of revision 2 that are neither complete nor deleted, the one touched last last. */
   readonly unfinished: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
 
@@ -213,6 +219,19 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
       ),
     isPlanned: (name) => Effect.map(select((upload) => rules.plans(upload, name)), Arr.isNonEmptyArray),
     isEmpty: Effect.sync(() => uploads.size === 0),
+    open: (principal) =>
+      Effect.map(
+        select((upload) =>
+          Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state) &&
+          Option.getOrElse(principal, () => upload.principal) === upload.principal
+        ),
+        (found) => found.length
+      ),
+    bytesOf: (principal) =>
+      Effect.map(
+        select((upload) => upload.principal === principal),
+        (found) => found.reduce((sum, { received }) => sum + received, 0)
+      ),
     unfinished: Effect.map(
       select((upload) => Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state)),
       (found) => found.sort((a, b) => a.touchedAt - b.touchedAt)

@@ -50,8 +50,16 @@ const migrations = Migrator.fromRecord({
       locator TEXT NOT NULL,
       PRIMARY KEY (key, position)
     ) WITHOUT ROWID`
+  }),
+  "0002_open": Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`CREATE INDEX uploads_open ON uploads (principal)
+      WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed')`
+    yield* sql`CREATE INDEX uploads_principal ON uploads (principal, received)`
   })
 })
+
+const Amount = Schema.Struct({ amount: Schema.Number })
 
 const ExtentRow = Schema.Struct({
   position: Schema.Number,
@@ -63,6 +71,7 @@ const ExtentRow = Schema.Struct({
 
 const decodeUploads = Schema.decodeUnknown(Schema.Array(Upload))
 const encodeUpload = Schema.encodeSync(Upload)
+const decodeAmounts = Schema.decodeUnknown(Schema.Array(Amount))
 const decodeExtents = Schema.decodeUnknown(Schema.Array(ExtentRow))
 
 const failure = (cause: unknown) =>
@@ -96,6 +105,10 @@ const make = (durability: Durability) =>
       run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure))).pipe(
         Effect.map(Arr.map(({ position, ...extent }) => ({ position, extent })))
       )
+    const amount = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeAmounts(found), failure))).pipe(
+        Effect.map(([row]) => row?.amount ?? 0)
+      )
     const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
       Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
 
@@ -113,6 +126,13 @@ const make = (durability: Durability) =>
           Arr.some((upload) => rules.plans(upload, name))
         ),
       isEmpty: Effect.map(uploads(sql`SELECT * FROM uploads LIMIT 1`), Arr.isEmptyReadonlyArray),
+      open: (principal) =>
+        amount(sql`SELECT count(*) AS amount FROM uploads
+        WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') AND ${
+          Option.match(principal, { onNone: () => sql`true`, onSome: (name) => sql`principal = ${name}` })
+        }`),
+      bytesOf: (principal) =>
+        amount(sql`SELECT coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ${principal}`),
       unfinished: uploads(
         sql`SELECT * FROM uploads WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') ORDER BY touchedAt`
       ),

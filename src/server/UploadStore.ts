@@ -43,6 +43,12 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
   /** Bytes of the smallest and the largest piece it takes, and whether a piece may continue the one before it. */
   readonly limits: { readonly minPiece: number; readonly maxPiece: number; readonly append: boolean }
 
+  /** Bytes that there is still room for, as far as that is known. */
+  readonly free: Effect.Effect<Option.Option<number>, StoreError>
+
+  /** Proves that something can be written and removed just now. */
+  readonly probe: Effect.Effect<void, StoreError>
+
   /** Makes room for a new upload; `size` is a hint. Fails when the key is in use. */
   readonly reserve: (
     key: UploadKey,
@@ -56,7 +62,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
   readonly write: (
     to: { readonly key: UploadKey; readonly offset: number; readonly limit: number },
     body: Body.Body
-  ) => Effect.Effect<Extent, Body.BodyCut | Body.BodyTooLong | StoreError>
+  ) => Effect.Effect<Extent, Body.ReadError | Body.BodyTooLong | StoreError>
 
   /**
    * Makes the extents durable, which are those that `write` and `carry` returned, and the entries of folders that lead to
@@ -153,6 +159,8 @@ const makeMemory = () => {
 
   const store: Context.Tag.Service<UploadStore> = {
     limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
+    free: Effect.succeedNone,
+    probe: Effect.void,
     reserve: (key) =>
       Effect.suspend(() => {
         if (staged.has(key)) return Effect.fail(new ServerFailure({ message: `Upload ${key} is in storage already` }))

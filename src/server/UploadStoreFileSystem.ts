@@ -124,6 +124,16 @@ const make = (
 
     return {
       limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
+      free: disk.statfs === undefined
+        ? Effect.succeedNone
+        : io("asking for free space", () => disk.statfs!(parts)).pipe(
+          Effect.map(({ bavail, bsize }) => Option.some(bavail * bsize))
+        ),
+      probe: io("trying out the disk", async () => {
+        const handle = await disk.open(Path.join(parts, "ready"), "w", 0o600)
+        await handle.close()
+        await disk.rm(Path.join(parts, "ready"), { force: true })
+      }),
       reserve: (key) =>
         io("making a part file", async () => {
           const handle = await disk.open(part(key), "wx", 0o640)

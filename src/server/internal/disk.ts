@@ -6,7 +6,9 @@
 import type * as Fs from "node:fs/promises"
 
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
-export type FileSystemCalls = Pick<typeof Fs, "link" | "lstat" | "mkdir" | "open" | "readdir" | "rename" | "rm">
+export type FileSystemCalls =
+  & Pick<typeof Fs, "link" | "lstat" | "mkdir" | "open" | "readdir" | "rename" | "rm">
+  & { readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }> }
 
 /**
  * What a 200 is to survive: `power` loss, by syncing files and folders, or only the death of the server's `process`, which

@@ -27,6 +27,10 @@ export interface Rows {
   readonly isPlanned: (name: string) => Effect.Effect<boolean, LedgerError>
   readonly unsettled: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
   readonly isEmpty: Effect.Effect<boolean, LedgerError>
+  /** How many of revision 2 are neither complete nor deleted: a principal's, or all. */
+  readonly open: (principal: Option.Option<string>) => Effect.Effect<number, LedgerError>
+  /** The bytes of all uploads of a principal. */
+  readonly bytesOf: (principal: string) => Effect.Effect<number, LedgerError>
   /** Those of revision 2, the one touched last last. */
   readonly unfinished: Effect.Effect<ReadonlyArray<Upload>, LedgerError>
   /** At most so many uploads of each kind that nobody touched since its time; none that is finishing. */
@@ -262,6 +266,8 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         return dropped
       })),
     isEmpty: rows.transaction(rows.isEmpty),
+    open: (principal) => rows.transaction(rows.open(principal)),
+    bytesOf: (principal) => rows.transaction(rows.bytesOf(principal)),
     unfinished: rows.transaction(rows.unfinished),
     publishing: (key, name) => Effect.asVoid(change(key, (upload) => ({ ...upload, name }))),
     complete: (key, sha256) =>

@@ -18,6 +18,7 @@ import * as SafeName from "../SafeName.ts"
 import { type Upload, UploadLedger } from "../UploadLedger.ts"
 import { UploadKey, UploadStore } from "../UploadStore.ts"
 import * as Acknowledge from "./acknowledge.ts"
+import * as Limits from "./limits.ts"
 import * as Publish from "./publish.ts"
 import * as WholeHash from "./wholeHash.ts"
 import * as Writers from "./writers.ts"
@@ -49,6 +50,7 @@ export const make = (options: ReceiverOptions) =>
     const identifiers = yield* Identifiers
     const generator = yield* FilenameGenerator
     const scope = yield* Scope.Scope
+    const limits = yield* Limits.make(options, store, ledger)
     const acknowledge = yield* Acknowledge.make(store, ledger)
     const writers = Writers.make(ledger)
     // whose connections were closed may be writing still; storage and ledger close after us
@@ -76,6 +78,9 @@ export const make = (options: ReceiverOptions) =>
     /** The upload of a first chunk: asks for its name, makes room, records it. */
     const create = (request: ReceiveRequest, id: Option.Option<UploadId>) =>
       Effect.gen(function*() {
+        const size = Option.flatMap(request.chunk.upload, (chunk) => chunk.size)
+        // one of revision 1 is never open: what came of it stands under its name
+        if (Option.isSome(id)) yield* limits.opening(request.principal.name, size)
         const plannedName = yield* Effect.provideService(nameOf(request), FilenameGenerator, generator)
         return yield* Effect.uninterruptible(record(request, id, plannedName))
       })
@@ -119,6 +124,7 @@ export const make = (options: ReceiverOptions) =>
       store,
       ledger,
       options,
+      limits,
       acknowledge,
       writers,
       wholeHash,

@@ -28,9 +28,9 @@ const expects = (upload: Upload) =>
     message: `This file goes on with chunk ${upload.chunks}; send that one, or the file again from chunk 0`
   })
 
-const unlimited = Number.MAX_SAFE_INTEGER
-
-export const make = ({ acknowledge, create, ledger, newKey, open, options, publish, store, writers }: Parts) => {
+export const make = (
+  { acknowledge, create, ledger, limits, newKey, open, options, publish, store, writers }: Parts
+) => {
   /** The upload a chunk belongs to, by address and index; `None` when it starts one of its own. */
   const select = Effect.fnUntraced(function*(request: ReceiveRequest) {
     const { index, fileName } = request.chunk
@@ -62,9 +62,16 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
     )
 
   const receiveBody = (request: ReceiveRequest, key: UploadKey, offset: number) =>
-    store.write({ key, offset, limit: unlimited - offset }, request.body).pipe(
-      Effect.catchTag("BodyTooLong", ({ message }) => new Conflict({ message })),
-      Effect.tap((extent) => verify(request.chunk, extent))
+    Effect.flatMap(
+      limits.writing(request, offset, Number.MAX_SAFE_INTEGER - offset),
+      ({ beyond, limit }) =>
+        store.write({ key, offset, limit }, request.body).pipe(
+          Effect.catchTag(
+            "BodyTooLong",
+            ({ message }) => Effect.fail(Option.getOrElse(beyond, () => new Conflict({ message })))
+          ),
+          Effect.tap((extent) => verify(request.chunk, extent))
+        )
     )
 
   /** The visible file is as long as what was acknowledged, whatever became of the chunk. */
@@ -94,7 +101,8 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
         Effect.uninterruptible(Effect.flatMap(commit(request, upload.key, fence, extent), publish))
       ),
       Effect.onError(() => Effect.ignoreLogged(trim(upload.key))),
-      Effect.map((name) => receipt(request, name))
+      Effect.map((name) => receipt(request, name)),
+      Effect.scoped
     )
 
   /** A new version of the file: the chunks before this one are carried over, the old version stays what it is. */
@@ -142,7 +150,7 @@ export const make = ({ acknowledge, create, ledger, newKey, open, options, publi
         yield* ledger.repeated(upload.key, request.chunk.index, request.request.remoteAddress)
         // the name may be there without being durable
         return receipt(request, yield* publish(upload))
-      }).pipe(Effect.onError(() => Effect.ignoreLogged(forgetVersion(key, request.chunk.index)))))
+      }).pipe(Effect.onError(() => Effect.ignoreLogged(forgetVersion(key, request.chunk.index))), Effect.scoped))
   })
 
   /** An index that was here before. */

@@ -49,7 +49,7 @@ const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
 
 export const make = (
-  { acknowledge, create, expiresAt, finish, finishInBackground, ledger, store, wholeHash, writers }: Parts
+  { acknowledge, create, expiresAt, finish, finishInBackground, ledger, limits, store, wholeHash, writers }: Parts
 ) => {
   const find = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload) {
     const known = yield* ledger.find(request.principal.name, chunk.id)
@@ -115,18 +115,29 @@ export const make = (
   const write = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
     claim._tag === "Repeat"
       ? repeat(request, chunk, upload, claim.extent)
-      : Effect.gen(function*() {
-        const extent = yield* store.write({ key: upload.key, offset: chunk.offset, limit: claim.limit }, request.body)
-          .pipe(
-            Effect.catchTag(
-              "BodyTooLong",
-              ({ message }) => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` })
-            )
-          )
+      : Effect.scoped(Effect.gen(function*() {
+        const { beyond, limit } = yield* limits.writing(request, chunk.offset, claim.limit)
+        const extent = yield* Effect.catchTag(
+          store.write({ key: upload.key, offset: chunk.offset, limit }, request.body),
+          "BodyTooLong",
+          ({ message }) =>
+            Effect.fail(Option.getOrElse(
+              beyond,
+              () => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` })
+            ))
+        )
         yield* verify(request.chunk, extent)
         const written = extent.length > 0 ? Option.some({ fence: claim.fence, extent }) : Option.none()
         return yield* settle(said(request, chunk, upload, written), false)
-      })
+      }))
+
+  /** Looks whether a body of unknown length is empty. It is not read before there is room for what it may add. */
+  const begin = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
+    if (upload.state === "receiving" && Option.isNone(yield* ledger.chunk(upload.key, chunk.offset))) {
+      yield* Effect.scoped(limits.writing(request, chunk.offset, Number.MAX_SAFE_INTEGER))
+    }
+    return { ...request, body: yield* Body.peek(request.body) }
+  })
 
   /** A chunk of an upload that has all its bytes: compared where it can be, never written. */
   const after = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
@@ -142,14 +153,14 @@ export const make = (
   })
 
   return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
-    const request = Option.isNone(asked.body.length) ? { ...asked, body: yield* Body.peek(asked.body) } : asked
-    const upload = yield* find(request, chunk)
+    const upload = yield* find(asked, chunk)
     if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
       return yield* new Conflict({
         message: "The upload has another size or Repr-Digest; a changed file is a new upload under a new id"
       })
     }
     if (upload.state === "failed") return yield* new Conflict({ message: differs })
+    const request = Option.isNone(asked.body.length) ? yield* begin(asked, chunk, upload) : asked
     const settled: Settled = upload.state !== "receiving"
       ? yield* after(request, chunk, upload)
       : Option.contains(request.body.length, 0)
