@@ -113,9 +113,9 @@ describe("HttpApp, who may ask", () => {
         typeof Api.openApi
       >
       expect(description.openapi).toBe("3.1.0")
-      expect(Object.keys(description.paths)).toEqual(["/upload", "/upload/{uploadId}", "/health"])
+      expect(Object.keys(description.paths)).toEqual(["/upload", "/upload/{uploadId}", "/health", "/ready"])
       expect(Object.keys(description.paths["/upload"]!.post!.responses).sort()).toEqual(
-        ["200", "400", "401", "403", "409", "412", "413", "415", "422", "429", "500", "503", "507"]
+        ["200", "400", "401", "403", "408", "409", "412", "413", "415", "422", "429", "500", "503", "507"]
       )
       const required = description.paths["/upload"]!.post!.parameters.filter((parameter) => parameter.required)
       expect(required).toEqual([])

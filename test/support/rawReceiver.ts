@@ -8,6 +8,7 @@ import type { Chunk } from "../../src/protocol/ChunkHeaders.ts"
 import type { Receipt, Receipt2 } from "../../src/protocol/Receipt.ts"
 import type { Sha256 } from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
+import type { Right } from "../../src/server/Authenticator.ts"
 import * as Body from "../../src/server/Body.ts"
 import * as FilenameGenerator from "../../src/server/FilenameGenerator.ts"
 import * as Receiver from "../../src/server/Receiver.ts"
@@ -57,11 +58,20 @@ export const chunked = (...pieces: ReadonlyArray<string>): Body.Body => ({
   length: Option.none()
 })
 
+/** A body that must not be read. */
+export const unread = (length: number | undefined): Body.Body => ({
+  length: Option.fromNullable(length),
+  pieces: {
+    [Symbol.asyncIterator]: () => ({ next: () => Promise.reject(new Error("the body was read")) })
+  }
+})
+
 interface Common {
   readonly index?: number
   readonly name?: string
   readonly contentDigest?: Sha256
   readonly principal?: string
+  readonly can?: ReadonlyArray<Right>
   readonly address?: string
 }
 
@@ -69,7 +79,7 @@ const send = (chunk: Pick<Chunk, "upload">, body: string | Body.Body, common: Co
   Effect.flatMap(Receiver.Receiver, (receiver) => {
     const name = common.name ?? "/data/a.txt"
     return receiver.receive({
-      principal: { name: common.principal ?? "default" },
+      principal: { name: common.principal ?? "default", ...(common.can === undefined ? {} : { can: common.can }) },
       chunk: {
         index: common.index ?? 0,
         fileName: name,

@@ -99,10 +99,9 @@ export const make = Effect.fnUntraced(function*(
         : Effect.void
     },
 
-    /** Whether a principal may open one more upload, which is to have so many bytes as far as that is known. */
+    /** Whether a principal may open one more upload, and the server has room for it as far as its size is known. */
     opening: (
-      principal: string,
-      size: Option.Option<number>
+      { body, chunk, principal: { name: principal } }: ReceiveRequest
     ): Effect.Effect<void, TooMany | TooLarge | StoreError | LedgerError> =>
       Effect.gen(function*() {
         if ((yield* ledger.open(Option.some(principal))) >= maxOpenUploads) {
@@ -111,7 +110,8 @@ export const make = Effect.fnUntraced(function*(
             retryAfter: openRetry
           })
         }
-        const bytes = Option.getOrElse(size, () => 0)
+        const size = Option.flatMap(chunk.upload, (upload) => upload.size)
+        const bytes = Option.getOrElse(Option.orElse(size, () => body.length), () => 0)
         if (maxKeyBytes !== undefined && bytes > maxKeyBytes) {
           return yield* new TooLarge({ message: `A key may have ${maxKeyBytes} bytes in all on this server` })
         }

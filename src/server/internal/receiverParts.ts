@@ -78,9 +78,8 @@ export const make = (options: ReceiverOptions) =>
     /** The upload of a first chunk: asks for its name, makes room, records it. */
     const create = (request: ReceiveRequest, id: Option.Option<UploadId>) =>
       Effect.gen(function*() {
-        const size = Option.flatMap(request.chunk.upload, (chunk) => chunk.size)
         // one of revision 1 is never open: what came of it stands under its name
-        if (Option.isSome(id)) yield* limits.opening(request.principal.name, size)
+        if (Option.isSome(id)) yield* limits.opening(request)
         const plannedName = yield* Effect.provideService(nameOf(request), FilenameGenerator, generator)
         return yield* Effect.uninterruptible(record(request, id, plannedName))
       })
