@@ -6,6 +6,7 @@
 import * as HttpServer from "@effect/platform/HttpServer"
 import { Effect, Layer, Logger, LogLevel, Redacted, Schedule, type Scope } from "effect"
 import * as Net from "node:net"
+import * as Tls from "node:tls"
 import * as Server from "../../src/server/Server.ts"
 import * as RawFiles from "./rawFiles.ts"
 
@@ -46,13 +47,26 @@ const parse = (received: Buffer): { readonly answer: RawAnswer; readonly length:
   }
 }
 
-export const connect = (port: number): Effect.Effect<Connection, never, Scope.Scope> =>
+/** A port of this machine, with TLS where there is an authority to trust; or the path of a Unix-domain socket. */
+export type Target = number | { readonly port: number; readonly ca: string } | { readonly path: string }
+
+const open = (to: Target): Net.Socket => {
+  if (typeof to === "object" && "path" in to) return Net.connect({ path: to.path })
+  const { port } = typeof to === "number" ? { port: to } : to
+  return typeof to === "number"
+    ? Net.connect({ port, host: "127.0.0.1", noDelay: true })
+    : Tls.connect({ port, host: "127.0.0.1", ca: to.ca }).setNoDelay(true)
+}
+
+export const connect = (to: Target): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function*() {
     const socket = yield* Effect.acquireRelease(
       Effect.async<Net.Socket>((resume) => {
-        const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
-        socket.once("connect", () => resume(Effect.succeed(socket)))
-        socket.once("error", (error) => resume(Effect.die(error)))
+        const socket = open(to)
+        socket.once(typeof to === "object" && "ca" in to ? "secureConnect" : "connect", () =>
+          resume(Effect.succeed(socket)))
+        socket.once("error", (error) =>
+          resume(Effect.die(error)))
       }),
       (socket) => Effect.sync(() => socket.destroy())
     )
@@ -122,14 +136,14 @@ export const head = (
 
 /** Sends one request on a connection of its own. */
 export const request = (
-  port: number,
+  to: Target,
   method: string,
   path: string,
   headers: Readonly<Record<string, string | number | ReadonlyArray<string>>> = {},
   body: string | Uint8Array = ""
 ): Effect.Effect<RawAnswer> =>
   Effect.scoped(Effect.gen(function*() {
-    const connection = yield* connect(port)
+    const connection = yield* connect(to)
     const length = Buffer.byteLength(body)
     yield* connection.write(
       head(method, path, method === "POST" ? { "content-length": length, ...headers } : headers),
