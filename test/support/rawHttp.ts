@@ -24,6 +24,8 @@ export interface Connection {
   readonly answer: Effect.Effect<RawAnswer>
   /** How the server ended the connection. */
   readonly closed: Effect.Effect<"closed" | "reset">
+  /** What comes after the answers that were taken, once the server has ended the connection. */
+  readonly rest: Effect.Effect<string>
   /** Breaks the connection off. */
   readonly destroy: Effect.Effect<void>
 }
@@ -112,6 +114,7 @@ export const connect = (to: Target): Effect.Effect<Connection, never, Scope.Scop
         return found?.answer
       }),
       closed: until(() => ended),
+      rest: until(() => ended === undefined ? undefined : received.toString("latin1")),
       destroy: Effect.sync(() => socket.resetAndDestroy())
     }
   })
