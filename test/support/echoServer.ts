@@ -29,6 +29,10 @@ export interface Asked {
   readonly body: string
 }
 
+/** A text with its length, also when it is empty. */
+export const answer = (text: string, status = 200): HttpServerResponse.HttpServerResponse =>
+  HttpServerResponse.text(text, { status, headers: { "content-length": String(Buffer.byteLength(text)) } })
+
 /** A listening server; requests that were handed to the app and whose bodies were whole are in `asked`. */
 export const make = (options: Partial<NodeServer.ListenOptions> = {}, first: App = Effect.never) =>
   Effect.gen(function*() {
@@ -39,7 +43,7 @@ export const make = (options: Partial<NodeServer.ListenOptions> = {}, first: App
       const { method, url } = request
       const read = yield* body(request)
       asked.push({ method, url, body: read })
-      return HttpServerResponse.text(read)
+      return answer(read)
     })
     const lines: Array<string> = []
     const logger = Logger.make(({ annotations, message }) => {

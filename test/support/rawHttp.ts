@@ -26,6 +26,8 @@ export interface Connection {
   readonly closed: Effect.Effect<"closed" | "reset">
   /** What comes after the answers that were taken, once the server has ended the connection. */
   readonly rest: Effect.Effect<string>
+  /** Whether nobody takes what is written any more. */
+  readonly isReset: Effect.Effect<boolean>
   /** Breaks the connection off. */
   readonly destroy: Effect.Effect<void>
 }
@@ -52,19 +54,23 @@ const parse = (received: Buffer): { readonly answer: RawAnswer; readonly length:
 /** A port of this machine, with TLS where there is an authority to trust; or the path of a Unix-domain socket. */
 export type Target = number | { readonly port: number; readonly ca: string } | { readonly path: string }
 
-const open = (to: Target): Net.Socket => {
-  if (typeof to === "object" && "path" in to) return Net.connect({ path: to.path })
+const open = (to: Target, allowHalfOpen: boolean): Net.Socket => {
+  if (typeof to === "object" && "path" in to) return Net.connect({ path: to.path, allowHalfOpen })
   const { port } = typeof to === "number" ? { port: to } : to
   return typeof to === "number"
-    ? Net.connect({ port, host: "127.0.0.1", noDelay: true })
+    ? Net.connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen })
     : Tls.connect({ port, host: "127.0.0.1", ca: to.ca }).setNoDelay(true)
 }
 
-export const connect = (to: Target): Effect.Effect<Connection, never, Scope.Scope> =>
+export const connect = (
+  to: Target,
+  /** Whether it goes on sending though the server has ended its side. */
+  goesOn = false
+): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function*() {
     const socket = yield* Effect.acquireRelease(
       Effect.async<Net.Socket>((resume) => {
-        const socket = open(to)
+        const socket = open(to, goesOn)
         socket.once(typeof to === "object" && "ca" in to ? "secureConnect" : "connect", () =>
           resume(Effect.succeed(socket)))
         socket.once("error", (error) =>
@@ -115,6 +121,7 @@ export const connect = (to: Target): Effect.Effect<Connection, never, Scope.Scop
       }),
       closed: until(() => ended),
       rest: until(() => ended === undefined ? undefined : received.toString("latin1")),
+      isReset: Effect.sync(() => socket.destroyed),
       destroy: Effect.sync(() => socket.resetAndDestroy())
     }
   })

@@ -128,14 +128,17 @@ export const drainRefused = (
     const close = socket.destroySoon.bind(socket)
     // what Node calls after the last answer of a connection
     socket.destroySoon = () => socket.end()
+    // before Node drops what nobody reads, without counting it
+    response.once("prefinish", () => {
+      if (request.complete) return
+      request.removeAllListeners("readable")
+      request.on("data", () => connection.checkLinger())
+      request.resume()
+    })
     response.once("finish", () => {
       if (request.complete && !connection.isGarbled) return close()
       connection.lingering()
-      if (connection.isGarbled) return
-      request.removeAllListeners("readable")
-      request.on("data", () => connection.checkLinger())
-      request.once("end", close)
-      request.resume()
+      if (!connection.isGarbled) request.once("end", close)
     })
   }
 }

@@ -145,8 +145,6 @@ export const make = (server: Http.Server, limits: Limits): Requests => {
     if (connection === undefined || !/^(HPE_|ERR_HTTP_REQUEST_TIMEOUT)/.test(code)) return socket.destroy()
     unused.delete(socket)
     if (connection.isClosing) return connection.checkLinger()
-    // behind a request that said that it is the last
-    if (code === "HPE_CLOSED_CONNECTION") return connection.closing()
     const [response, request] = [...connection.open].at(-1) ?? []
     if (request === undefined || response === undefined || request.complete) {
       return connection.refuse(Malformed.refusalOf(code, limits))
