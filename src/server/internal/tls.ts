@@ -23,8 +23,7 @@ export interface TlsFiles {
 const explain: Readonly<Record<string, string>> = {
   ENOENT: "there is no such file",
   EACCES: "no permission to read it",
-  EISDIR: "it is a folder",
-  ERR_MISSING_PASSPHRASE: "it has a passphrase; store the key without one"
+  EISDIR: "it is a folder"
 }
 
 const unusable = (what: string, file: string, fallback: string) => (cause: unknown) =>
@@ -44,7 +43,13 @@ export const load = (files: TlsFiles): Effect.Effect<Tls.SecureContextOptions, C
     })
     const secret: KeyObject = yield* Effect.try({
       try: () => createPrivateKey(key),
-      catch: unusable("key", files.key, "it holds no private key in PEM")
+      catch: unusable(
+        "key",
+        files.key,
+        key.includes("ENCRYPTED")
+          ? "it has a passphrase; store the key without one"
+          : "it holds no private key in PEM"
+      )
     })
     if (!certificate.checkPrivateKey(secret)) {
       return yield* new CannotListen({
