@@ -40,7 +40,7 @@ export interface ListenOptions {
   } | undefined
   /** How long the headers of a request, or a TLS handshake, may take. Default 15 seconds. */
   readonly headersTimeout: Duration.DurationInput
-  /** How long a connection stays open on which nothing is asked. Default 65 seconds. */
+  /** How long a connection stays open on which nothing is asked, or whose answer is not read. Default 65 seconds. */
   readonly keepAliveTimeout: Duration.DurationInput
   /** How long requests in flight may take to end at shutdown. Default 10 seconds. */
   readonly drainTimeout: Duration.DurationInput

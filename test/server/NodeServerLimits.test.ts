@@ -186,7 +186,8 @@ describe("NodeServer, clients that misbehave", () => {
   it.scopedLive("drains only so much of a refused body", () =>
     Effect.gen(function*() {
       const { port } = yield* EchoServer.make({}, Effect.succeed(EchoServer.answer("no", 401)))
-      for (const first of [head("POST", "/first", { "content-length": 1000 * MiB }), "no request\r\n\r\n"]) {
+      const huge = head("POST", "/first", { "content-length": 1000 * MiB })
+      for (const first of [huge, "no request\r\n\r\n", head("GET", "/", { host: "other" }) + huge]) {
         const connection = yield* connect(port, true)
         yield* connection.write(first)
         expect([400, 401]).toContain((yield* connection.answer).status)
@@ -196,10 +197,38 @@ describe("NodeServer, clients that misbehave", () => {
         })
         const isReset = Effect.map(connection.isReset, (isReset) => isReset || sent > 100)
         yield* Effect.repeat(Effect.zipRight(more, isReset), { until: (isDone) => isDone })
-        expect(sent).toBeGreaterThan(4)
+        expect(sent).toBeGreaterThanOrEqual(8)
         expect(sent).toBeLessThan(50)
       }
     }))
+
+  it.scopedLive("ends a request at once whose body goes wrong, though its client stays", () =>
+    Effect.gen(function*() {
+      const { app, waits } = yield* held
+      const { port } = yield* EchoServer.make({}, app)
+      for (const wrong of ["zz\r\n", "end"]) {
+        const connection = yield* connect(port, true)
+        yield* connection.write(head("POST", "/first", { "transfer-encoding": "chunked" }), "3\r\nabc\r\n")
+        yield* eventually(() => waits.now === 1)
+        yield* wrong === "end" ? connection.end : connection.write(wrong)
+        expect(said(yield* connection.answer)).toMatchObject({ status: 400, connection: "close" })
+        yield* eventually(() => waits.now === 0)
+        if (wrong !== "end") expect(yield* connection.isReset).toBe(false)
+      }
+    }))
+
+  it.scopedLive("does not keep an answer for a client that never reads it", () =>
+    Effect.gen(function*() {
+      const { port, stop } = yield* EchoServer.make(
+        { keepAliveTimeout: "100 millis", drainTimeout: "20 seconds" },
+        Effect.succeed(EchoServer.answer("a".repeat(32 * MiB)))
+      )
+      const deaf = yield* connect(port)
+      yield* deaf.ignore
+      yield* deaf.write(head("GET", "/first"))
+      yield* request(port, "GET", "/")
+      yield* stop
+    }), 5000)
 
   it.scopedLive("never writes into an answer that has begun", () =>
     Effect.gen(function*() {

@@ -28,6 +28,10 @@ export interface Connection {
   readonly rest: Effect.Effect<string>
   /** Whether nobody takes what is written any more. */
   readonly isReset: Effect.Effect<boolean>
+  /** Says that nothing more comes, and goes on listening. */
+  readonly end: Effect.Effect<void>
+  /** Reads nothing of what the server sends any more. */
+  readonly ignore: Effect.Effect<void>
   /** Breaks the connection off. */
   readonly destroy: Effect.Effect<void>
 }
@@ -122,6 +126,8 @@ export const connect = (
       closed: until(() => ended),
       rest: until(() => ended === undefined ? undefined : received.toString("latin1")),
       isReset: Effect.sync(() => socket.destroyed),
+      end: Effect.sync(() => socket.end()),
+      ignore: Effect.sync(() => socket.pause()),
       destroy: Effect.sync(() => socket.resetAndDestroy())
     }
   })

@@ -59,6 +59,7 @@ const messages: Readonly<Record<string, string>> = {
   HPE_UNEXPECTED_CONTENT_LENGTH: "Send Content-Length once and without Transfer-Encoding",
   HPE_INVALID_CHUNK_SIZE: "The size of a piece of the chunked coding is no hexadecimal number",
   HPE_CHUNK_EXTENSIONS_OVERFLOW: "The extensions of the chunked coding are too long; leave them out",
+  HPE_INVALID_EOF_STATE: "The request ended before it was whole; send it again",
   HPE_PAUSED_H2_UPGRADE: "This server speaks HTTP/1.1 and HTTP/1.0; send one of these",
   HPE_INVALID_VERSION: "This server speaks HTTP/1.1 and HTTP/1.0; send one of these"
 }

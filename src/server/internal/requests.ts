@@ -85,6 +85,11 @@ export const make = (server: Http.Server, limits: Limits): Requests => {
     response.once("close", () => {
       if (connection.open.delete(response)) inFlight--
     })
+    // an answer that nobody reads is kept no longer than a connection on which nobody asks
+    response.once("prefinish", () => {
+      if (connection.open.size === 1) connection.socket.setTimeout(server.keepAliveTimeout)
+    })
+    response.prependOnceListener("finish", () => connection.socket.setTimeout(0))
   }
 
   const why = (request: Http.IncomingMessage): Refusal | undefined =>
@@ -98,8 +103,9 @@ export const make = (server: Http.Server, limits: Limits): Requests => {
 
   const take = (expects: "nothing" | "100-continue" | "other"): Handler => (request, response) => {
     const connection = connections.get(request.socket)
+    if (connection === undefined) return void request.socket.destroy()
     // behind an answer that closes the connection: executed by nobody
-    if (connection === undefined || connection.isClosing) return void request.resume()
+    if (connection.isClosing) return void request.on("data", () => connection.checkLinger())
     unused.delete(request.socket)
     count(connection, request, response)
     drainRefused(connection, request, response, () => draining && connection.open.size === 1)
@@ -149,8 +155,7 @@ export const make = (server: Http.Server, limits: Limits): Requests => {
     if (request === undefined || response === undefined || request.complete) {
       return connection.refuse(Malformed.refusalOf(code, limits))
     }
-    // the body ended too early, or its answer has begun
-    if (code === "HPE_INVALID_EOF_STATE" || response.headersSent) return socket.destroy()
+    if (response.headersSent) return socket.destroy()
     // for the app this is the end of the request
     response.emit("close")
     refuseAndClose(connection, response, Malformed.refusalOf(code, limits))
