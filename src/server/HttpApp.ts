@@ -95,10 +95,13 @@ const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Opt
 
 /**
  * A connection that is gone has no address any more, by which clients of revision 1 are told apart: its chunk would go to
- * the wrong upload. (Platforms without sockets have no addresses at all.)
+ * the wrong upload. (Unix-domain sockets have no addresses on either side, platforms without sockets none at all.)
  */
-const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest): boolean =>
-  Option.isNone(remoteAddress) && (source as { readonly socket?: unknown }).socket !== undefined
+const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest): boolean => {
+  const { socket } = source as { readonly socket?: { readonly destroyed?: boolean; readonly localAddress?: string } }
+  return Option.isNone(remoteAddress) && socket !== undefined &&
+    !(socket.destroyed === false && socket.localAddress === undefined)
+}
 
 const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
 const decodeId = Schema.decodeOption(UploadId)

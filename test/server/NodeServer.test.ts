@@ -121,25 +121,6 @@ describe("NodeServer, connections that die", () => {
       expect(yield* old.closed).toBe("closed")
     }))
 
-  it.scopedLive("cuts off a body that does not move, so that its bytes may be sent again in other pieces", () =>
-    Effect.gen(function*() {
-      const folder = yield* RawFiles.temporaryFolder
-      const { port } = yield* serve(folder, { bodyTimeout: "300 millis" })
-      const dead = yield* connect(port)
-      yield* dead.write(chunk(0, 4, { "x-file-size": 4 }), "ab")
-      expect(yield* dead.closed).not.toBe("open")
-      const headers = { ...authorized, "x-upload-id": "u1", "x-file-name": "a.txt", "x-file-size": 4 }
-      const send = (offset: number, body: string) =>
-        request(port, "POST", "/upload", { ...headers, "x-chunk-offset": offset }, body)
-      // the claim ends a moment after the connection
-      yield* send(0, "a").pipe(
-        Effect.filterOrFail(({ status }) => status === 200),
-        Effect.retry({ schedule: Schedule.spaced("5 millis"), times: 1000 })
-      )
-      expect(JSON.parse((yield* send(1, "bcd")).body)).toMatchObject({ complete: true })
-      expect(Fs.readFileSync(Path.join(folder, "a.txt"), "utf8")).toBe("abcd")
-    }))
-
   it.scopedLive("keeps nothing of a body whose client disconnects", () =>
     Effect.gen(function*() {
       const { folder, port } = yield* running
@@ -271,8 +252,12 @@ describe("NodeServer, listening", () => {
     expect(NodeServer.defaults).toEqual({
       host: "127.0.0.1",
       port: 3000,
+      headersTimeout: "15 seconds",
+      keepAliveTimeout: "65 seconds",
       drainTimeout: "10 seconds",
-      bodyTimeout: "30 seconds"
+      maxHeaderSize: 16384,
+      maxConnections: 2000,
+      maxRequests: 1000
     })
   })
 })

@@ -6,6 +6,7 @@
 import * as HttpServer from "@effect/platform/HttpServer"
 import { Effect, Layer, Logger, LogLevel, Redacted, Schedule, type Scope } from "effect"
 import * as Net from "node:net"
+import * as Tls from "node:tls"
 import * as Server from "../../src/server/Server.ts"
 import * as RawFiles from "./rawFiles.ts"
 
@@ -23,6 +24,14 @@ export interface Connection {
   readonly answer: Effect.Effect<RawAnswer>
   /** How the server ended the connection. */
   readonly closed: Effect.Effect<"closed" | "reset">
+  /** What comes after the answers that were taken, once the server has ended the connection. */
+  readonly rest: Effect.Effect<string>
+  /** Whether nobody takes what is written any more. */
+  readonly isReset: Effect.Effect<boolean>
+  /** Says that nothing more comes, and goes on listening. */
+  readonly end: Effect.Effect<void>
+  /** Reads nothing of what the server sends any more. */
+  readonly ignore: Effect.Effect<void>
   /** Breaks the connection off. */
   readonly destroy: Effect.Effect<void>
 }
@@ -46,13 +55,30 @@ const parse = (received: Buffer): { readonly answer: RawAnswer; readonly length:
   }
 }
 
-export const connect = (port: number): Effect.Effect<Connection, never, Scope.Scope> =>
+/** A port of this machine, with TLS where there is an authority to trust; or the path of a Unix-domain socket. */
+export type Target = number | { readonly port: number; readonly ca: string } | { readonly path: string }
+
+const open = (to: Target, allowHalfOpen: boolean): Net.Socket => {
+  if (typeof to === "object" && "path" in to) return Net.connect({ path: to.path, allowHalfOpen })
+  const { port } = typeof to === "number" ? { port: to } : to
+  return typeof to === "number"
+    ? Net.connect({ port, host: "127.0.0.1", noDelay: true, allowHalfOpen })
+    : Tls.connect({ port, host: "127.0.0.1", ca: to.ca }).setNoDelay(true)
+}
+
+export const connect = (
+  to: Target,
+  /** Whether it goes on sending though the server has ended its side. */
+  goesOn = false
+): Effect.Effect<Connection, never, Scope.Scope> =>
   Effect.gen(function*() {
     const socket = yield* Effect.acquireRelease(
       Effect.async<Net.Socket>((resume) => {
-        const socket = Net.connect({ port, host: "127.0.0.1", noDelay: true })
-        socket.once("connect", () => resume(Effect.succeed(socket)))
-        socket.once("error", (error) => resume(Effect.die(error)))
+        const socket = open(to, goesOn)
+        socket.once(typeof to === "object" && "ca" in to ? "secureConnect" : "connect", () =>
+          resume(Effect.succeed(socket)))
+        socket.once("error", (error) =>
+          resume(Effect.die(error)))
       }),
       (socket) => Effect.sync(() => socket.destroy())
     )
@@ -98,6 +124,10 @@ export const connect = (port: number): Effect.Effect<Connection, never, Scope.Sc
         return found?.answer
       }),
       closed: until(() => ended),
+      rest: until(() => ended === undefined ? undefined : received.toString("latin1")),
+      isReset: Effect.sync(() => socket.destroyed),
+      end: Effect.sync(() => socket.end()),
+      ignore: Effect.sync(() => socket.pause()),
       destroy: Effect.sync(() => socket.resetAndDestroy())
     }
   })
@@ -122,14 +152,14 @@ export const head = (
 
 /** Sends one request on a connection of its own. */
 export const request = (
-  port: number,
+  to: Target,
   method: string,
   path: string,
   headers: Readonly<Record<string, string | number | ReadonlyArray<string>>> = {},
   body: string | Uint8Array = ""
 ): Effect.Effect<RawAnswer> =>
   Effect.scoped(Effect.gen(function*() {
-    const connection = yield* connect(port)
+    const connection = yield* connect(to)
     const length = Buffer.byteLength(body)
     yield* connection.write(
       head(method, path, method === "POST" ? { "content-length": length, ...headers } : headers),
