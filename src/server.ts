@@ -1,4 +1,5 @@
 /** `indexedcp/server`: the receiving program, its services, memory layers and HTTP app. No Node. */
+export * as ApiKeys from "./server/ApiKeys.ts"
 export * as Authenticator from "./server/Authenticator.ts"
 export * as Body from "./server/Body.ts"
 export * as Claims from "./server/Claims.ts"
