@@ -18,9 +18,10 @@ import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { ServerFailure } from "../protocol/ProtocolError.ts"
 import { Sha256 } from "../protocol/Sha256.ts"
-import { ApiKeys, NamedKey } from "./ApiKeys.ts"
+import { ApiKeys } from "./ApiKeys.ts"
 import * as rules from "./internal/keyRules.ts"
 import * as Secrets from "./internal/secrets.ts"
+import { NamedKey } from "./NamedKey.ts"
 import * as OutputFolder from "./OutputFolder.ts"
 
 /** Where the keys of an output folder lie. */
