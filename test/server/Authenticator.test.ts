@@ -1,9 +1,11 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Duration, Effect, Either, Layer, Option, Redacted, TestClock } from "effect"
 import { ServerFailure } from "../../src/protocol/ProtocolError.ts"
+import { Sha256 } from "../../src/protocol/Sha256.ts"
 import * as ApiKeys from "../../src/server/ApiKeys.ts"
 import * as Authenticator from "../../src/server/Authenticator.ts"
 import * as Failures from "../../src/server/internal/failures.ts"
+import * as Secrets from "../../src/server/internal/secrets.ts"
 import { add, revoke } from "../contract/ApiKeys.ts"
 
 const single = Redacted.make("the single key")
@@ -195,4 +197,14 @@ describe("failures", () => {
       yield* count("last")
       expect([yield* count("early"), yield* count("again")]).toEqual([true, false])
     }))
+})
+
+describe("secrets", () => {
+  it("are equal only when every digit of their hashes is", () => {
+    const hash = Secrets.hash("the key")
+    const changed = (at: number) => Sha256.make(hash.slice(0, at) + (hash[at] === "0" ? "1" : "0") + hash.slice(at + 1))
+    const equal = (other: Sha256) => Secrets.equal(Secrets.digest(hash), Secrets.digest(other))
+    expect(equal(Secrets.hash("the key"))).toBe(true)
+    expect(Array.from({ length: 64 }, (_, at) => at).filter((at) => equal(changed(at)))).toEqual([])
+  })
 })
