@@ -1,9 +1,11 @@
 /** `indexedcp/server`: the receiving program, its services, memory layers and HTTP app. No Node. */
+export * as ApiKeys from "./server/ApiKeys.ts"
 export * as Authenticator from "./server/Authenticator.ts"
 export * as Body from "./server/Body.ts"
 export * as Claims from "./server/Claims.ts"
 export * as FilenameGenerator from "./server/FilenameGenerator.ts"
 export * as HttpApp from "./server/HttpApp.ts"
+export * as NamedKey from "./server/NamedKey.ts"
 export * as Receiver from "./server/Receiver.ts"
 export * as SafeName from "./server/SafeName.ts"
 export * as UploadLedger from "./server/UploadLedger.ts"

@@ -19,6 +19,7 @@ import * as FileName from "../protocol/FileName.ts"
 import * as NodeServer from "../server/NodeServer.ts"
 import * as Server from "../server/Server.ts"
 import * as ExitCode from "./ExitCode.ts"
+import { keys } from "./keys.ts"
 import { print, run, tell } from "./main.ts"
 import * as Shared from "./options.ts"
 import { uploads } from "./uploads.ts"
@@ -115,16 +116,29 @@ const footer = HelpDoc.blocks([
   HelpDoc.p("--api-key, else INDEXCP_API_KEY, else INDEXEDCP_API_KEY, else a new one, which is printed on stderr."),
   HelpDoc.h1("MORE"),
   HelpDoc.p("indexcp-server uploads list | purge, for uploads that are not complete"),
+  HelpDoc.p("indexcp-server keys add | list | revoke, for keys with names, rights and an end"),
   HelpDoc.h1("EXIT CODES"),
   HelpDoc.p("1 unexpected, 2 usage, 3 cannot start, 130 or 143 stopped by a signal")
 ])
 
+const keysFooter = HelpDoc.blocks([
+  HelpDoc.h1("EXIT CODES"),
+  HelpDoc.p("1 unexpected, 2 usage, 3 no such key, or the keys cannot be read or written")
+])
+
 /** Runs `indexcp-server` with the words behind its name, to its exit code. */
-export const program = (words: ReadonlyArray<string>) =>
-  words[0] === "uploads"
-    ? run(uploads, {
-      name: "indexcp-server uploads",
-      description: "Uploads that are not complete",
-      footer: HelpDoc.empty
-    }, words.slice(1))
-    : run(command, { name: "indexcp-server", description: "Receives files and keeps them safe", footer }, words)
+export const program = (words: ReadonlyArray<string>) => {
+  const [first, ...rest] = words
+  switch (first) {
+    case "uploads":
+      return run(uploads, {
+        name: "indexcp-server uploads",
+        description: "Uploads that are not complete",
+        footer: HelpDoc.empty
+      }, rest)
+    case "keys":
+      return run(keys, { name: "indexcp-server keys", description: "Keys with names", footer: keysFooter }, rest)
+    default:
+      return run(command, { name: "indexcp-server", description: "Receives files and keeps them safe", footer }, words)
+  }
+}

@@ -5,11 +5,14 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { type TooMany, Unauthorized } from "../protocol/ProtocolError.ts"
-import * as Sha256 from "../protocol/Sha256.ts"
+import { ApiKeys } from "./ApiKeys.ts"
+import * as Failures from "./internal/failures.ts"
+import * as Secrets from "./internal/secrets.ts"
 
 /** What a key may do: send chunks, ask for the state of its uploads, delete unfinished ones. */
 export type Right = "upload" | "read" | "abort"
@@ -41,32 +44,79 @@ const refused = new Unauthorized({
 })
 
 /** The key in `Bearer <key>`; the scheme in any case (RFC 9110, section 11.1), the key not empty. */
-const bearer = (authorization: string): string | undefined => /^bearer +(.+)$/i.exec(authorization)?.[1]
+const bearer = ({ authorization }: Attempt): Option.Option<string> =>
+  Option.flatMapNullable(authorization, (value) => /^bearer +(.+)$/i.exec(value)?.[1])
 
-/** Whether two texts are equal, in a time that does not depend on where they differ: their hashes are compared. */
-const equal = (a: string, b: string): boolean => {
-  const [left, right] = [a, b].map((text) => Sha256.of(new TextEncoder().encode(text)))
-  let difference = 0
-  for (let at = 0; at < 64; at++) difference |= left!.charCodeAt(at) ^ right!.charCodeAt(at)
-  return difference === 0
+const digestOf = (key: string): Secrets.Digest => Secrets.digest(Secrets.hash(key))
+
+/** Whose uploads those of a key without a name are. */
+const unnamed: Principal = { name: "default" }
+
+/** Whether a text is the key; only its hash is kept. Nothing is, where there is no key. */
+const isKey = (key: Redacted.Redacted | undefined): (sent: string) => boolean => {
+  if (key === undefined) return () => false
+  const digest = digestOf(Redacted.value(key))
+  return (sent) => Secrets.equal(digestOf(sent), digest)
 }
 
+/** Refuses, and slows down who is refused too often. */
+const refuse = (failures: Failures.Failures, { address }: Attempt): Effect.Effect<never, Unauthorized | TooMany> =>
+  Effect.zipRight(failures.count(address), Effect.fail(refused))
+
 /** One key, whose uploads belong to `default` whatever its bytes. */
-export const layer = (key: Redacted.Redacted): Layer.Layer<Authenticator> =>
-  Layer.succeed(Authenticator, {
-    authenticate: ({ authorization }) =>
-      Option.flatMapNullable(authorization, bearer).pipe(
-        Option.filter((sent) => equal(sent, Redacted.value(key))),
-        Option.match({ onNone: () => Effect.fail(refused), onSome: () => Effect.succeed({ name: "default" }) })
-      )
+export const layer = (
+  key: Redacted.Redacted,
+  options: Failures.FailuresOptions = {}
+): Layer.Layer<Authenticator> =>
+  Layer.sync(Authenticator, () => {
+    const failures = Failures.make(options)
+    const isRight = isKey(key)
+    return {
+      authenticate: (attempt) =>
+        Option.exists(bearer(attempt), isRight) ? Effect.succeed(unnamed) : refuse(failures, attempt)
+    }
   })
+
+export interface KeysOptions extends Failures.FailuresOptions {
+  /** A key besides the named ones, whose uploads belong to `default`. Default: none. */
+  readonly single?: Redacted.Redacted
+}
+
+/**
+ * The keys of {@link ApiKeys}, and a single one besides. A key that is both is the named one, with its limits. When the
+ * named keys cannot be read, the single one still passes, and what else is asked for dies: nothing is refused that may be
+ * right.
+ */
+export const layerKeys = (options: KeysOptions = {}): Layer.Layer<Authenticator, never, ApiKeys> =>
+  Layer.effect(
+    Authenticator,
+    Effect.map(ApiKeys, (keys) => {
+      const failures = Failures.make(options)
+      const isSingle = isKey(options.single)
+      return {
+        authenticate: Effect.fnUntraced(function*(attempt: Attempt) {
+          const sent = bearer(attempt)
+          if (Option.isNone(sent)) return yield* refuse(failures, attempt)
+          const named = yield* Effect.either(keys.find(Redacted.make(sent.value)))
+          const single = isSingle(sent.value)
+          if (Either.isRight(named) && Option.isSome(named.right)) return named.right.value
+          if (single) return unnamed
+          return yield* Either.isLeft(named) ? Effect.die(named.left) : refuse(failures, attempt)
+        })
+      }
+    })
+  )
 
 /** Keys by the names of their principals, in plain text. For tests. */
 export const layerMemory = (keys: Readonly<Record<string, string>>): Layer.Layer<Authenticator> =>
-  Layer.succeed(Authenticator, {
-    authenticate: ({ authorization }) =>
-      Option.flatMapNullable(authorization, bearer).pipe(
-        Option.flatMapNullable((sent) => Object.entries(keys).find(([, key]) => equal(sent, key))),
-        Option.match({ onNone: () => Effect.fail(refused), onSome: ([name]) => Effect.succeed({ name }) })
-      )
+  Layer.sync(Authenticator, () => {
+    const known = Object.entries(keys).map(([name, key]) => ({ name, digest: digestOf(key) }))
+    return {
+      authenticate: (attempt) =>
+        bearer(attempt).pipe(
+          Option.map(digestOf),
+          Option.flatMapNullable((sent) => known.find(({ digest }) => Secrets.equal(digest, sent))),
+          Option.match({ onNone: () => Effect.fail(refused), onSome: ({ name }) => Effect.succeed({ name }) })
+        )
+    }
   })
