@@ -42,7 +42,7 @@ const keyOf = ({ apiKey, outputDir }: ServerSettings) =>
   })
 
 /** The server that appends everything to one file, in a folder that is made if missing. */
-const simpleServer = (folder: string, listen: Pick<NodeServer.ListenOptions, "host" | "port">) =>
+const simpleServer = (folder: string, listen: Partial<NodeServer.ListenOptions>) =>
   Layer.unwrapEffect(Effect.as(
     Effect.tryPromise({
       try: () => mkdir(folder, { recursive: true }),
@@ -107,17 +107,12 @@ const command = (logLevel: Option.Option<string>) =>
     ({ config, ...flags }) =>
       Effect.gen(function*() {
         const resolved = yield* Settings.resolve(table, { ...flags, logLevel }, config)
+        const { logFormat, logLevel: level } = resolved.values
+        const warnings = Settings.shownSecrets(table, resolved)
+        yield* Effect.forEach(warnings, (line) => Logs.say(logFormat, line, LogLevel.Warning), { discard: true })
         const problem = contradiction(resolved)
         if (problem !== undefined) return yield* problem
-        const { logFormat, ...settings } = resolved.values
-        yield* Effect.forEach(
-          Settings.shownSecrets(table, resolved),
-          (line) => Logs.say(logFormat, line, LogLevel.Warning),
-          {
-            discard: true
-          }
-        )
-        const served = Effect.provide(serve(resolved.values), Logs.layer(logFormat, settings.logLevel))
+        const served = Effect.provide(serve(resolved.values), Logs.layer(logFormat, level))
         yield* logFormat === "json" ? Effect.catchAll(served, asRecord) : served
       })
   ).pipe(Command.withDescription("Take files from clients and put them into a folder"))
@@ -136,9 +131,9 @@ const footer = HelpDoc.blocks([
   HelpDoc.p("0 stopped by SIGTERM or SIGINT, 1 unexpected, 2 usage or settings, 3 cannot start")
 ])
 
-/** What a signal ends it with: stopping a server is no failure. */
+/** What a signal ends it with: stopping a server is no failure, breaking off a command is. */
 export const codesOf = ([first]: ReadonlyArray<string>): ExitCode.BySignal =>
-  first === "uploads" ? ExitCode.interrupted : ExitCode.stopped
+  first === undefined || first.startsWith("-") ? ExitCode.stopped : ExitCode.interrupted
 
 /** Runs `indexcp-server` with the words behind its name, to its exit code. */
 export const program = (words: ReadonlyArray<string>) =>

@@ -15,6 +15,7 @@ import * as Inspectable from "effect/Inspectable"
 import * as Layer from "effect/Layer"
 import * as Logger from "effect/Logger"
 import * as LogLevel from "effect/LogLevel"
+import * as Redacted from "effect/Redacted"
 import * as Text from "./text.ts"
 
 export type Format = "human" | "json"
@@ -35,6 +36,8 @@ const textOf = (value: unknown): string =>
     ? value
     : value instanceof Error
     ? value.stack ?? String(value)
+    : Redacted.isRedacted(value)
+    ? String(value)
     : Cause.isCause(value)
     ? Cause.pretty(value, { renderErrorCause: true })
     : Inspectable.toStringUnknown(value, 0)

@@ -78,7 +78,7 @@ const optionsOfCommand = /( \[\(?-[^\]]*\])+/
  */
 const tidy = (text: unknown, hasColours: boolean, arrange: (help: string) => string): unknown => {
   if (typeof text !== "string" || !text.endsWith("\n")) return text
-  const tidied = text.trimEnd().replace(noise, "").replaceAll("<url>...", "<url>").replace(
+  const tidied = `${text.trimEnd()}\n\n`.replace(noise, "").trimEnd().replaceAll("<url>...", "<url>").replace(
     /^( +- .*?\S) {2,}(.*)\n/gm,
     (_, command: string, about: string) => `${command.replace(optionsOfCommand, " [options]")}\n      ${about}\n`
   )

@@ -56,6 +56,12 @@ const options = (usage: Usage.Usage): ReadonlyArray<Known> => {
   }
 }
 
+/** A command may say for itself what a built-in option takes. */
+const withBuiltIn = (own: ReadonlyArray<Known>): ReadonlyArray<Known> => [
+  ...builtIn.filter(({ name }) => !own.some((option) => option.name === name)),
+  ...own
+]
+
 /** Options and arguments apart, wherever they stand. */
 const split = (words: ReadonlyArray<string>, known: ReadonlyArray<Known>) => {
   const end = words.includes("--") ? words.indexOf("--") : words.length
@@ -123,7 +129,7 @@ export const read = (
     // a command without subcommands is said to be its own
     const [own] = [...Command.getNames(command)]
     const isAlone = usages.has(own!)
-    const all = [...[...usages.values()].flatMap(options), ...builtIn]
+    const all = withBuiltIn([...usages.values()].flatMap(options))
 
     const { args, given } = split(words, all)
     const asksHelp = args[0] === "help" || words.length === 0 || given.some(({ name }) => /^(--help|-h)$/.test(name))
@@ -132,7 +138,7 @@ export const read = (
     if (name !== undefined && usage === undefined) {
       return refuse(`Unknown command ${name}. Did you mean ${closest(name, [...usages.keys()])}?`)
     }
-    const known = usage === undefined ? all : [...options(usage), ...builtIn]
+    const known = usage === undefined ? all : withBuiltIn(options(usage))
     for (const option of given) {
       const line = problem(option, known, given)
       if (line !== undefined) return refuse(line)
