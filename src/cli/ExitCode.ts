@@ -16,7 +16,14 @@ export const keyRefused = 4
 export const gaveUp = 5
 /** A revision-1 server may or may not have got a chunk. The data is kept. */
 export const unconfirmed = 6
-export const interrupted = { SIGINT: 130, SIGTERM: 143 } as const
+
+export type BySignal = Readonly<Record<"SIGINT" | "SIGTERM", number>>
+
+/** A signal ends what was to be done before it is done. */
+export const interrupted: BySignal = { SIGINT: 130, SIGTERM: 143 }
+
+/** A signal is how one stops it. */
+export const stopped: BySignal = { SIGINT: success, SIGTERM: success }
 
 /** Ends the program with a code, after a line on stderr if there is one. */
 export class Exit extends Data.TaggedError("Exit")<{ readonly code: number; readonly line?: string }> {}

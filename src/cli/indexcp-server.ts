@@ -5,67 +5,44 @@
  */
 import * as Command from "@effect/cli/Command"
 import * as HelpDoc from "@effect/cli/HelpDoc"
-import * as Options from "@effect/cli/Options"
 import type * as HttpServer from "@effect/platform/HttpServer"
-import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { randomBytes } from "node:crypto"
 import { mkdir } from "node:fs/promises"
 import * as Path from "node:path"
 import * as FileName from "../protocol/FileName.ts"
+import { ApiKeys } from "../server/ApiKeys.ts"
 import * as NodeServer from "../server/NodeServer.ts"
 import * as Server from "../server/Server.ts"
 import * as ExitCode from "./ExitCode.ts"
-import { keys } from "./keys.ts"
-import { print, run, tell } from "./main.ts"
-import * as Shared from "./options.ts"
+import * as Help from "./help.ts"
+import { keys, withKeys } from "./keys.ts"
+import * as Logs from "./logs.ts"
+import { lineOf, print, run } from "./main.ts"
+import { sections, serverOptions, type ServerSettings, table } from "./serverSettings.ts"
+import * as Settings from "./settings.ts"
 import { uploads } from "./uploads.ts"
+import * as Words from "./words.ts"
 
-const port = Shared.count("port", 65535).pipe(
-  Options.withDescription(`The port to listen on; 0 for any free one. Default: ${NodeServer.defaults.port}`),
-  Options.withDefault(NodeServer.defaults.port)
-)
-
-const host = Options.text("host").pipe(
-  Options.withPseudoName("address"),
-  Options.withDescription(`The address to listen on. Default: ${NodeServer.defaults.host}`),
-  // for Node an empty one means all addresses
-  Options.filterMap(Option.liftPredicate((host) => host !== ""), "--host is an address, like 127.0.0.1 or 0.0.0.0"),
-  Options.withDefault(NodeServer.defaults.host)
-)
-
-const onConflict = Options.choice("on-conflict", ["rename", "overwrite", "reject"]).pipe(
-  Options.withDescription("What to do when a file of that name is there already. Default: rename"),
-  Options.withDefault("rename" as const)
-)
-
-const durability = Options.choice("durability", ["power", "process"]).pipe(
-  Options.withDescription("What a 200 survives: loss of power, or only the death of the process. Default: power"),
-  Options.withDefault("power" as const)
-)
-
-const simple = Options.boolean("simple").pipe(
-  Options.withDescription(`Without a key, appends every body to ${FileName.absent}; for trying things out`)
-)
-
-const fromEnv = (name: string) =>
-  Effect.option(Config.redacted(name)).pipe(Effect.map(Option.filter((key) => Redacted.value(key) !== "")))
-
-/** The key that was given, else the environment's, else a new one. */
-const keyOf = (given: Option.Option<Redacted.Redacted>) =>
+/** The one key: given, else the one that older programs know, else a new one where no key with a name lets anybody in. */
+const keyOf = ({ apiKey, outputDir, simple }: ServerSettings) =>
   Effect.gen(function*() {
-    const known = Option.firstSomeOf([given, yield* fromEnv("INDEXCP_API_KEY"), yield* fromEnv("INDEXEDCP_API_KEY")])
-    return {
-      key: Option.getOrElse(known, () => Redacted.make(randomBytes(32).toString("hex"))),
-      isNew: Option.isNone(known)
-    }
+    const given = apiKey === undefined
+      ? Option.map(yield* Settings.variable("INDEXEDCP_API_KEY"), Redacted.make<string>)
+      : Option.some(apiKey)
+    if (simple || Option.isSome(given)) return { key: Option.getOrUndefined(given), isNew: false }
+    const named = yield* withKeys(outputDir, [], Effect.flatMap(ApiKeys, ({ list }) => list))
+    return named.length > 0
+      ? { key: undefined, isNew: false }
+      : { key: Redacted.make(randomBytes(32).toString("hex")), isNew: true }
   })
 
 /** The server that appends everything to one file, in a folder that is made if missing. */
-const simpleServer = (folder: string, listen: Pick<NodeServer.ListenOptions, "host" | "port">) =>
+const simpleServer = (folder: string, listen: Partial<NodeServer.ListenOptions>) =>
   Layer.unwrapEffect(Effect.as(
     Effect.tryPromise({
       try: () => mkdir(folder, { recursive: true }),
@@ -78,53 +55,91 @@ const simpleServer = (folder: string, listen: Pick<NodeServer.ListenOptions, "ho
     Server.layerSimple(Path.join(folder, FileName.absent), listen)
   ))
 
-/** The `indexcp-server` command. */
-export const command = Command.make("indexcp-server", {
-  port,
-  host,
-  outputDir: Shared.outputDir,
-  apiKey: Shared.apiKey,
-  onConflict,
-  durability,
-  simple
-}, ({ apiKey, durability, onConflict, outputDir, simple, ...listen }) =>
+const usage = (line: string) => new ExitCode.Exit({ code: ExitCode.usage, line })
+
+/** Settings that do not go together, each of which would be right alone. */
+const contradiction = ({ from, values }: Settings.Resolved<typeof table>): ExitCode.Exit | undefined => {
+  // a variable may be there for other programs, too
+  if (values.simple && (from.apiKey === "flag" || from.apiKey === "file")) {
+    return usage("--simple asks nobody for a key; leave out --api-key")
+  }
+  if ((values.tlsCert === undefined) !== (values.tlsKey === undefined)) {
+    const [there, missing] = values.tlsKey === undefined ? ["--tls-cert", "--tls-key"] : ["--tls-key", "--tls-cert"]
+    return usage(`${there} needs ${missing} beside it`)
+  }
+  return undefined
+}
+
+/** Listens until it is interrupted. */
+const serve = (settings: ServerSettings) =>
   Effect.gen(function*() {
-    const given = yield* Shared.warnOfKey(apiKey)
-    const folder = Path.resolve(outputDir)
-    const { isNew, key } = yield* keyOf(given)
-    if (simple && Option.isSome(given)) {
-      return yield* new ExitCode.Exit({
-        code: ExitCode.usage,
-        line: "--simple asks nobody for a key; leave out --api-key"
-      })
-    }
-    const server: Layer.Layer<HttpServer.HttpServer, Server.StartError | ExitCode.Exit> = simple
-      ? simpleServer(folder, listen)
-      : Server.layer({ ...listen, outputDir: folder, onConflict, durability, apiKey: key })
+    const say = (line: string) => Logs.say(settings.logFormat, line)
+    const { isNew, key } = yield* keyOf(settings)
+    const options = { ...serverOptions(settings), ...(key === undefined ? {} : { apiKey: key }) }
+    const { outputDir } = options
+    const server: Layer.Layer<HttpServer.HttpServer, Server.StartError | ExitCode.Exit> = settings.simple
+      ? simpleServer(outputDir, options)
+      : Server.layer(options)
     const announce = Layer.effectDiscard(Effect.gen(function*() {
       const url = yield* NodeServer.baseUrl
       // before the line that says that it runs, so that who waits for that has both
-      if (isNew && !simple) yield* tell(`API key: ${Redacted.value(key)}`)
-      yield* tell(simple ? `Everything goes to ${Path.join(folder, FileName.absent)}` : `Files go to ${folder}`)
-      yield* print(`Listening on ${url}/upload`)
+      if (isNew && key !== undefined) yield* say(`API key: ${Redacted.value(key)}`)
+      yield* say(
+        settings.simple ? `Everything goes to ${Path.join(outputDir, FileName.absent)}` : `Files go to ${outputDir}`
+      )
+      yield* print(`Listening on ${url}${settings.basePath}/upload`)
     }))
-    yield* Layer.launch(Layer.provide(announce, server))
-  })).pipe(Command.withDescription("Take files from clients and put them into a folder"))
+    yield* Layer.launch(Layer.provide(announce, server)).pipe(Effect.onInterrupt(() => say("Stopped")))
+  })
+
+/** Among JSON records, why it ends is one, too. */
+const asRecord = (error: Server.StartError | ExitCode.Exit) =>
+  Effect.andThen(
+    Logs.say("json", lineOf(error), LogLevel.Fatal),
+    new ExitCode.Exit({ code: error instanceof ExitCode.Exit ? error.code : ExitCode.ofError(error) })
+  )
+
+/** The `indexcp-server` command. The parser keeps the log level to itself. */
+const command = (logLevel: Option.Option<string>) =>
+  Command.make(
+    "indexcp-server",
+    { config: Settings.file, ...Settings.options(table) },
+    ({ config, ...flags }) =>
+      Effect.gen(function*() {
+        const resolved = yield* Settings.resolve(table, { ...flags, logLevel }, config)
+        const { logFormat, logLevel: level } = resolved.values
+        const warnings = Settings.shownSecrets(table, resolved)
+        yield* Effect.forEach(warnings, (line) => Logs.say(logFormat, line, LogLevel.Warning), { discard: true })
+        const problem = contradiction(resolved)
+        if (problem !== undefined) return yield* problem
+        const served = Effect.provide(serve(resolved.values), Logs.layer(logFormat, level))
+        yield* logFormat === "json" ? Effect.catchAll(served, asRecord) : served
+      })
+  ).pipe(Command.withDescription("Take files from clients and put them into a folder"))
 
 const footer = HelpDoc.blocks([
+  HelpDoc.h1("VARIABLES AND THE FILE"),
+  HelpDoc.p("Each --foo-bar is also INDEXCP_FOO_BAR in the environment and fooBar in the JSON file of --config."),
+  HelpDoc.p("The command line comes first, then the environment, then the file."),
   HelpDoc.h1("THE API KEY"),
-  HelpDoc.p("--api-key, else INDEXCP_API_KEY, else INDEXEDCP_API_KEY, else a new one, which is printed on stderr."),
+  HelpDoc.p(
+    "--api-key, else INDEXCP_API_KEY, else the file, else INDEXEDCP_API_KEY. Without one, and without keys with names, a new one is made and printed on stderr."
+  ),
   HelpDoc.h1("MORE"),
   HelpDoc.p("indexcp-server uploads list | purge, for uploads that are not complete"),
   HelpDoc.p("indexcp-server keys add | list | revoke, for keys with names, rights and an end"),
   HelpDoc.h1("EXIT CODES"),
-  HelpDoc.p("1 unexpected, 2 usage, 3 cannot start, 130 or 143 stopped by a signal")
+  HelpDoc.p("0 stopped by SIGTERM or SIGINT, 1 unexpected, 2 usage or settings, 3 cannot start")
 ])
 
 const keysFooter = HelpDoc.blocks([
   HelpDoc.h1("EXIT CODES"),
   HelpDoc.p("1 unexpected, 2 usage, 3 no such key, or the keys cannot be read or written")
 ])
+
+/** What a signal ends it with: stopping a server is no failure, breaking off a command is. */
+export const codesOf = ([first]: ReadonlyArray<string>): ExitCode.BySignal =>
+  first === undefined || first.startsWith("-") ? ExitCode.stopped : ExitCode.interrupted
 
 /** Runs `indexcp-server` with the words behind its name, to its exit code. */
 export const program = (words: ReadonlyArray<string>) => {
@@ -139,6 +154,12 @@ export const program = (words: ReadonlyArray<string>) => {
     case "keys":
       return run(keys, { name: "indexcp-server keys", description: "Keys with names", footer: keysFooter }, rest)
     default:
-      return run(command, { name: "indexcp-server", description: "Receives files and keeps them safe", footer }, words)
+      return run(command(Words.valueOf(words, "--log-level")), {
+        name: "indexcp-server",
+        description: "Receives files and keeps them safe",
+        footer,
+        arrange: Help.arrange(sections),
+        tellsInterrupt: false
+      }, words)
   }
 }

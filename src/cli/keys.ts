@@ -26,12 +26,6 @@ import { Span } from "./values.ts"
 
 const fileOf = (outputDir: string): string => ApiKeysSqlite.keysFile(Path.resolve(outputDir))
 
-const outputDir = Options.text("output-dir").pipe(
-  Options.withPseudoName("folder"),
-  Options.withDescription("The server's folder for received files. Default: the current one"),
-  Options.withDefault(".")
-)
-
 const can = Options.text("can").pipe(
   Options.withPseudoName("rights"),
   Options.withDescription(
@@ -74,7 +68,7 @@ const add = Command.make("add", {
   name: Args.text({ name: "name" }).pipe(
     Args.withDescription("Whose its uploads are. Several keys may have one name, so that a new one can take over")
   ),
-  outputDir,
+  outputDir: Shared.outputDir,
   can,
   expires,
   prefix,
@@ -122,14 +116,14 @@ const cellsOf = (key: NamedKey, now: number): ReadonlyArray<string> => [
 ]
 
 /** The keys of a folder. Asking about one that has none must not make a file for them. */
-const withKeys = <A, E>(outputDir: string, none: A, use: Effect.Effect<A, E, ApiKeys>) =>
+export const withKeys = <A, E>(outputDir: string, none: A, use: Effect.Effect<A, E, ApiKeys>) =>
   Effect.suspend(() => {
     const file = fileOf(outputDir)
     return existsSync(file) ? Effect.provide(use, ApiKeysSqlite.layer({ file })) : Effect.succeed(none)
   })
 
 const list = Command.make("list", {
-  outputDir,
+  outputDir: Shared.outputDir,
   json: Options.boolean("json").pipe(Options.withDescription("Print one JSON array"))
 }, (asked) =>
   Effect.gen(function*() {
@@ -146,7 +140,7 @@ const revoke = Command.make("revoke", {
   nameOrId: Args.text({ name: "name-or-id" }).pipe(
     Args.withDescription("All keys of a name, or the one that has this id")
   ),
-  outputDir
+  outputDir: Shared.outputDir
 }, ({ nameOrId, outputDir }) =>
   Effect.gen(function*() {
     const revoked = yield* withKeys(outputDir, 0, Effect.flatMap(ApiKeys, ({ revoke }) => revoke(nameOrId)))

@@ -16,7 +16,7 @@ import * as Uploader from "../client/Uploader.ts"
 import * as Client from "./Client.ts"
 import * as FileState from "./FileState.ts"
 import * as Json from "./json.ts"
-import { jsonOf, print } from "./main.ts"
+import { print } from "./main.ts"
 import * as Table from "./table.ts"
 import * as Text from "./text.ts"
 
@@ -97,7 +97,7 @@ const printArray = <E, R>(entries: Stream.Stream<Entry, E, R>) =>
       const lines = Chunk.toReadonlyArray(page).map(({ json }) => {
         const start = isFirst ? "[" : ","
         isFirst = false
-        return start + jsonOf(json())
+        return start + Text.json(json())
       })
       return lines.length === 0 ? Effect.void : Console.log(lines.join("\n"))
     })

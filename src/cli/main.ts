@@ -15,13 +15,13 @@ import * as Config from "effect/Config"
 import * as Console from "effect/Console"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
+import { identity } from "effect/Function"
 import * as Layer from "effect/Layer"
-import * as Logger from "effect/Logger"
-import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import { readFileSync } from "node:fs"
 import { stripVTControlCharacters } from "node:util"
 import * as ExitCode from "./ExitCode.ts"
+import * as Logs from "./logs.ts"
 import * as Text from "./text.ts"
 import * as Words from "./words.ts"
 
@@ -37,11 +37,7 @@ export const tell = (line: string): Effect.Effect<void> => Console.error(Text.vi
 export const print = (line: string): Effect.Effect<void> => Console.log(Text.visible(line))
 
 /** A value on stdout, as a line of JSON that no terminal takes for a command. */
-export const printJson = (value: unknown): Effect.Effect<void> => Console.log(jsonOf(value))
-
-/** {@link printJson}, not printed yet. */
-export const jsonOf = (value: unknown): string =>
-  JSON.stringify(value).replace(/[\x7f-\x9f]/g, (found) => `\\u00${found.charCodeAt(0).toString(16)}`)
+export const printJson = (value: unknown): Effect.Effect<void> => Console.log(Text.json(value))
 
 /** A failure as a line. */
 export const lineOf = (error: unknown): string =>
@@ -71,7 +67,7 @@ const report = (cause: Cause.Cause<unknown>): Effect.Effect<number> => {
 
 /** What the parser says of every value of a kind; the descriptions say more. */
 const noise =
-  /^ *(A user-defined piece of text.*|A true or false value\.|One of the following: .*|This setting is optional\.|This argument may be repeated zero or more times\.)\n\n/gm
+  /^ *(A user-defined piece of text.*|A true or false value\.|One of the following: .*|This setting is optional\.|This option can be set from environment variables\.|This argument may be repeated zero or more times\.)\n\n/gm
 
 /** The options of a command, in a list of commands. */
 const optionsOfCommand = /( \[\(?-[^\]]*\])+/
@@ -80,32 +76,46 @@ const optionsOfCommand = /( \[\(?-[^\]]*\])+/
  * The parser's own texts, known by the empty line at their end: without it, in plain letters where no colours are, each
  * command of a list in short and on a line of its own, and the last of several arguments once.
  */
-const tidy = (text: unknown, hasColours: boolean): unknown => {
+const tidy = (text: unknown, hasColours: boolean, arrange: (help: string) => string): unknown => {
   if (typeof text !== "string" || !text.endsWith("\n")) return text
-  const tidied = text.trimEnd().replace(noise, "").replaceAll("<url>...", "<url>").replace(
+  const tidied = `${text.trimEnd()}\n\n`.replace(noise, "").trimEnd().replaceAll("<url>...", "<url>").replace(
     /^( +- .*?\S) {2,}(.*)\n/gm,
     (_, command: string, about: string) => `${command.replace(optionsOfCommand, " [options]")}\n      ${about}\n`
   )
-  return hasColours ? tidied : stripVTControlCharacters(tidied)
+  const arranged = arrange(tidied)
+  return hasColours ? arranged : stripVTControlCharacters(arranged)
 }
 
-const withTidyTexts = <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+const withTidyTexts = <A, E, R>(
+  effect: Effect.Effect<A, E, R>,
+  arrange: (help: string) => string
+): Effect.Effect<A, E, R> =>
   Effect.flatMap(
     Effect.option(Config.nonEmptyString("NO_COLOR")),
     (noColour) =>
       Console.consoleWith((console) =>
         Effect.withConsole(effect, {
           ...console,
-          log: (text) => console.log(tidy(text, process.stdout.isTTY === true && Option.isNone(noColour))),
-          error: (text) => console.error(tidy(text, process.stderr.isTTY === true && Option.isNone(noColour)))
+          log: (text) => console.log(tidy(text, process.stdout.isTTY === true && Option.isNone(noColour), arrange)),
+          error: (text) => console.error(tidy(text, process.stderr.isTTY === true && Option.isNone(noColour), arrange))
         })
       )
   )
 
+export interface About {
+  readonly name: string
+  readonly description: string
+  readonly footer: HelpDoc.HelpDoc
+  /** Makes a long help readable. */
+  readonly arrange?: (help: string) => string
+  /** Whether an interrupted one says so, which is the default. */
+  readonly tellsInterrupt?: boolean
+}
+
 /** Runs a command with the words behind the program's name, to its exit code. */
 export const run = <Name extends string, E, A>(
   command: Command.Command<Name, CliApp.CliApp.Environment, E, A>,
-  about: { readonly name: string; readonly description: string; readonly footer: HelpDoc.HelpDoc },
+  about: About,
   words: ReadonlyArray<string>
 ): Effect.Effect<number, never, CliApp.CliApp.Environment> => {
   const parse = Command.run(command, {
@@ -115,24 +125,22 @@ export const run = <Name extends string, E, A>(
     footer: about.footer
   })
   return Words.read(command as never, words).pipe(
-    Effect.flatMap((asked) => withTidyTexts(parse(["node", about.name, ...asked]))),
+    Effect.flatMap((asked) => withTidyTexts(parse(["node", about.name, ...asked]), about.arrange ?? identity)),
     Effect.as(ExitCode.success),
     Effect.catchAllCause(report),
-    Effect.onInterrupt(() => tell("Interrupted")),
+    Effect.onInterrupt(() => about.tellsInterrupt === false ? Effect.void : tell("Interrupted")),
     Effect.provide(CliConfig.layer({ showBuiltIns: false }))
   )
 }
 
-const environment = Layer.mergeAll(
-  NodeContext.layer,
-  Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)),
-  Logger.minimumLogLevel(LogLevel.Info)
-)
+const environment = Layer.mergeAll(NodeContext.layer, Logs.layer("human", "info"))
 
-/** Runs a program on this process: its words, its signals, its exit code. */
+/** Runs a program on this process: its words, its signals and the codes they end it with, its exit code. */
 export const start = (
-  program: (words: ReadonlyArray<string>) => Effect.Effect<number, never, CliApp.CliApp.Environment>
+  program: (words: ReadonlyArray<string>) => Effect.Effect<number, never, CliApp.CliApp.Environment>,
+  codesOf: (words: ReadonlyArray<string>) => ExitCode.BySignal = () => ExitCode.interrupted
 ): void => {
+  const words = process.argv.slice(2)
   let signal: keyof typeof ExitCode.interrupted = "SIGINT"
   process.once("SIGTERM", () => {
     signal = "SIGTERM"
@@ -143,7 +151,7 @@ export const start = (
     process.stderr.write(`${unexpected(error)}\n`)
     process.exit(ExitCode.unexpected)
   })
-  NodeRuntime.runMain(Effect.provide(program(process.argv.slice(2)), environment), {
+  NodeRuntime.runMain(Effect.provide(program(words), environment), {
     disableErrorReporting: true,
     disablePrettyLogger: true,
     teardown: (exit, onExit) =>
@@ -151,7 +159,7 @@ export const start = (
         Exit.isSuccess(exit)
           ? exit.value as number
           : Cause.isInterruptedOnly(exit.cause)
-          ? ExitCode.interrupted[signal]
+          ? codesOf(words)[signal]
           : ExitCode.unexpected
       )
   })

@@ -4,6 +4,7 @@
  * @module
  */
 import * as Options from "@effect/cli/Options"
+import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -46,6 +47,9 @@ export const warnOfKey = (key: Option.Option<Redacted.Redacted>): Effect.Effect<
 /** Where a server keeps what it received. */
 export const outputDir = Options.text("output-dir").pipe(
   Options.withPseudoName("folder"),
-  Options.withDescription("The folder for received files, made if missing. Default: the current one"),
+  Options.withDescription(
+    "The folder for received files, made if missing. Default: INDEXCP_OUTPUT_DIR, else the current one"
+  ),
+  Options.withFallbackConfig(Config.nonEmptyString("INDEXCP_OUTPUT_DIR")),
   Options.withDefault(".")
 )

@@ -20,6 +20,10 @@ export const visible = (text: string): string =>
       (code < 256 ? `\\x${code.toString(16).padStart(2, "0")}` : `\\u${code.toString(16)}`)
   })
 
+/** JSON in which no terminal finds a command. */
+export const json = (value: unknown): string =>
+  JSON.stringify(value).replace(/[\x7f-\x9f]/g, (found) => `\\u00${found.charCodeAt(0).toString(16)}`)
+
 const isPlain = (text: string): boolean => /^[\x20-\x7e]*$/.test(text)
 
 /** How many columns a text takes: wide letters take two. */

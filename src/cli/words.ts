@@ -34,12 +34,16 @@ const builtIn: ReadonlyArray<Known> = [
   { name: "--log-level", takesValue: true, values: LogLevel.allLevels.map(({ _tag }) => _tag.toLowerCase()) }
 ]
 
+/** The values of a choice, which is shown as `one | another`. */
+const choicesIn = (shown: string) => shown.includes(" | ") ? { values: shown.split(" | ") } : {}
+
 const options = (usage: Usage.Usage): ReadonlyArray<Known> => {
   switch (usage._tag) {
     case "Named":
       return usage.names.filter((name) => name.startsWith("-")).map((name) => ({
         name,
-        takesValue: Option.isSome(usage.acceptedValues)
+        takesValue: Option.isSome(usage.acceptedValues),
+        ...choicesIn(Option.getOrElse(usage.acceptedValues, () => ""))
       }))
     case "Optional":
     case "Repeated":
@@ -51,6 +55,12 @@ const options = (usage: Usage.Usage): ReadonlyArray<Known> => {
       return []
   }
 }
+
+/** A command may say for itself what a built-in option takes. */
+const withBuiltIn = (own: ReadonlyArray<Known>): ReadonlyArray<Known> => [
+  ...builtIn.filter(({ name }) => !own.some((option) => option.name === name)),
+  ...own
+]
 
 /** Options and arguments apart, wherever they stand. */
 const split = (words: ReadonlyArray<string>, known: ReadonlyArray<Known>) => {
@@ -93,6 +103,15 @@ const problem = (
   return option.values?.includes(value) === false ? `${name} is one of ${option.values.join(", ")}` : undefined
 }
 
+/** The value of an option in words that {@link read} has taken. */
+export const valueOf = (words: ReadonlyArray<string>, option: string): Option.Option<string> => {
+  const at = words.findIndex((word) => word === option || word.startsWith(`${option}=`))
+  const end = words.indexOf("--")
+  return at < 0 || end >= 0 && end < at
+    ? Option.none()
+    : Option.fromNullable(words[at] === option ? words[at + 1] : words[at]!.slice(option.length + 1))
+}
+
 type AnyCommand = Command.Command<string, unknown, unknown, unknown>
 
 /**
@@ -110,7 +129,7 @@ export const read = (
     // a command without subcommands is said to be its own
     const [own] = [...Command.getNames(command)]
     const isAlone = usages.has(own!)
-    const all = [...builtIn, ...[...usages.values()].flatMap(options)]
+    const all = withBuiltIn([...usages.values()].flatMap(options))
 
     const { args, given } = split(words, all)
     const asksHelp = args[0] === "help" || words.length === 0 || given.some(({ name }) => /^(--help|-h)$/.test(name))
@@ -119,7 +138,7 @@ export const read = (
     if (name !== undefined && usage === undefined) {
       return refuse(`Unknown command ${name}. Did you mean ${closest(name, [...usages.keys()])}?`)
     }
-    const known = usage === undefined ? all : [...builtIn, ...options(usage)]
+    const known = usage === undefined ? all : withBuiltIn(options(usage))
     for (const option of given) {
       const line = problem(option, known, given)
       if (line !== undefined) return refuse(line)

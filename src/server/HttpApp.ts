@@ -63,10 +63,10 @@ export interface HttpAppOptions {
   /** Whether the peer is a proxy whose `X-Forwarded-For` tells who asks: the last address in it counts. Default: no. */
   readonly trustProxy: boolean
   /** Origins whose pages may send files (CORS), like `https://example.org`, or `*`. Default: none, and OPTIONS is 404. */
-  readonly corsOrigins: ReadonlyArray<string>
+  readonly corsOrigin: ReadonlyArray<string>
 }
 
-export const defaults: HttpAppOptions = { basePath: "", trustProxy: false, corsOrigins: [] }
+export const defaults: HttpAppOptions = { basePath: "", trustProxy: false, corsOrigin: [] }
 
 /** Where chunks are sent. */
 const endpoint = "/upload"
@@ -216,8 +216,8 @@ const make = (options: HttpAppOptions) =>
           )
         )
       ))
-    return options.corsOrigins.length === 0 ? app : HttpMiddleware.cors({
-      allowedOrigins: options.corsOrigins,
+    return options.corsOrigin.length === 0 ? app : HttpMiddleware.cors({
+      allowedOrigins: options.corsOrigin,
       allowedMethods: ["POST", "GET", "DELETE"],
       allowedHeaders,
       exposedHeaders: ["retry-after", "upload-limit"],

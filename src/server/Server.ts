@@ -1,5 +1,5 @@
 /**
- * The whole server: storage in a folder, ledger in SQLite, one API key, HTTP.
+ * The whole server: storage in a folder, ledger in SQLite, API keys, HTTP.
  *
  * @module
  */
@@ -12,6 +12,7 @@ import type * as Scope from "effect/Scope"
 import * as Path from "node:path"
 import * as FileName from "../protocol/FileName.ts"
 import type { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
+import * as ApiKeysSqlite from "./ApiKeysSqlite.ts"
 import * as Authenticator from "./Authenticator.ts"
 import * as FilenameGenerator from "./FilenameGenerator.ts"
 import * as HttpApp from "./HttpApp.ts"
@@ -28,7 +29,12 @@ export interface ServerOptions
 {
   /** Made if missing. Default: the current folder. */
   readonly outputDir?: string
-  readonly apiKey: Redacted.Redacted
+  /** A key beside those of {@link ApiKeysSqlite}; its uploads belong to `default`. Default: none. */
+  readonly apiKey?: Redacted.Redacted
+  /** Failures of one address before it has to wait. Default 50. */
+  readonly maxAuthFailures?: number
+  /** Who may ask, in place of the API keys. */
+  readonly authenticator?: Layer.Layer<Authenticator.Authenticator>
   /** What a 200 survives: loss of `power`, or only of the server's `process`. Default `power`. */
   readonly durability?: Durability
   /** Names the files on the server. Default: the base name of the client's name. */
@@ -56,9 +62,16 @@ export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer
     Layer.provide(UploadStoreFileSystem.layer({ outputDir, durability })),
     Layer.provide(OutputFolder.layer(outputDir)),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layer),
-    Layer.provide(Authenticator.layer(options.apiKey))
+    Layer.provide(options.authenticator ?? keys(outputDir, options))
   )
 }
+
+/** The keys with names of an output folder, and the one given. */
+const keys = (outputDir: string, { apiKey, maxAuthFailures }: ServerOptions) =>
+  Authenticator.layerKeys({
+    ...(apiKey === undefined ? {} : { single: apiKey }),
+    ...(maxAuthFailures === undefined ? {} : { maxFailures: maxAuthFailures })
+  }).pipe(Layer.provide(ApiKeysSqlite.layer({ file: ApiKeysSqlite.keysFile(outputDir) })))
 
 /** A running simple server that appends to `outputFile`. */
 export const layerSimple = (

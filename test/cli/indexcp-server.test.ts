@@ -147,9 +147,9 @@ describe("start", () => {
 })
 
 describe("stop", () => {
-  it.scopedLive.each([["SIGINT", 130], ["SIGTERM", 143]] as const)(
-    "by %s is prompt, also with an idle connection: code %d",
-    ([signal, code]) =>
+  it.scopedLive.each(["SIGINT", "SIGTERM"] as const)(
+    "by %s is prompt, also with an idle connection, and no failure: code 0",
+    (signal) =>
       Effect.gen(function*() {
         for (const words of [[], ["--simple"]]) {
           const server = yield* listening(yield* folderWith({}), words)
@@ -157,8 +157,8 @@ describe("stop", () => {
           yield* server.signal(signal)
           // the drain for requests in flight takes up to 10 seconds
           const ended = yield* Effect.timeout(server.ended, "5 seconds")
-          assert.strictEqual(ended.code, code)
-          assert.match(ended.stderr, /\nInterrupted\n$/)
+          assert.strictEqual(ended.code, 0)
+          assert.match(ended.stderr, /\nStopped\n$/)
         }
       })
   )
@@ -183,6 +183,37 @@ describe("--simple", () => {
       const { code, stderr } = yield* endedAtOnce(yield* folderWith({}), ["--simple", "--api-key", "k"])
       assert.strictEqual(code, 2)
       assert.include(stderr, "\n--simple asks nobody for a key; leave out --api-key\n")
+    }))
+})
+
+describe("settings", () => {
+  it.scopedLive("come from the file, the environment and the command line; logs as JSON are all of stderr", () =>
+    Effect.gen(function*() {
+      const file = { outputDir: "from-file", logFormat: "human", onConflict: "reject", port: 1 }
+      const home = yield* folderWith({ "s.json": JSON.stringify(file) })
+      const variables = { INDEXCP_CONFIG: "s.json", INDEXCP_LOG_FORMAT: "json", INDEXCP_LOG_LEVEL: "none" }
+      const server = yield* listening(home, ["--log-level", "debug"], variables)
+      yield* Effect.promise(() => Fs.writeFile(Path.join(home, "from-file/taken"), "mine"))
+      const key = yield* server.said(/"API key: (\w+)"/, "stderr")
+      assert.strictEqual((yield* post(server.url, key, "x", "taken")).status, 409)
+      yield* server.signal("SIGTERM")
+      const { code, stderr } = yield* server.ended
+      assert.strictEqual(code, 0)
+      const records = stderr.trimEnd().split("\n").map((line) => JSON.parse(line))
+      for (const record of records) assert.containsAllKeys(record, ["timestamp", "level", "message"])
+      assert.deepInclude(records.map(({ level }) => level), "DEBUG")
+      assert.include(records.at(-1), { level: "INFO", message: "Stopped" })
+    }))
+
+  it.scopedLive("of the logs hold for the line that says why it cannot start, too", () =>
+    Effect.gen(function*() {
+      const home = yield* folderWith({ file: "" })
+      const words = ["--output-dir", "file/deeper", "--log-format", "json"]
+      const { code, stderr } = yield* endedAtOnce(home, words)
+      assert.strictEqual(code, 3)
+      const { level, message } = JSON.parse(stderr)
+      assert.strictEqual(level, "FATAL")
+      assert.match(message, /^The output folder \S+ cannot be made/)
     }))
 })
 

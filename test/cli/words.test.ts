@@ -2,6 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import * as Path from "node:path"
+import { sections, table } from "../../src/cli/serverSettings.ts"
+import { flagOf } from "../../src/cli/settings.ts"
 import { folderWith, run, temporaryHome, workIn } from "../support/cli.ts"
 
 const { version } = JSON.parse(readFileSync(Path.join(import.meta.dirname, "../../package.json"), "utf8")) as {
@@ -63,9 +65,13 @@ describe("help", () => {
     Effect.gen(function*() {
       const help = yield* server("help")
       assert.deepInclude(help, { code: 0, stderr: "" })
-      for (const option of ["--port", "--host", "--output-dir", "--api-key", "--on-conflict", "--simple"]) {
-        assert.include(help.stdout, `[${option}`)
+      for (const name of Object.keys(table)) {
+        assert.match(help.stdout, new RegExp(`^  ${flagOf(name)}( .+)?\n {6}\\S`, "m"))
       }
+      for (const title of Object.keys(sections)) {
+        assert.include(help.stdout, `\n\n${title}\n\n  --`)
+      }
+      assert.include(help.stdout, "INDEXCP_FOO_BAR in the environment and fooBar in the JSON file of --config")
       assert.deepStrictEqual(yield* server("--help"), help)
     }))
 })
@@ -167,7 +173,9 @@ describe("usage errors are one line, code 2, and nothing is done", () => {
     [["--port", "x"], "--port is a whole number from 0 to 65535"],
     [["--port"], "--port needs a value, like --port=…"],
     [["--host", ""], "--host is an address, like 127.0.0.1 or 0.0.0.0"],
-    [["--on-conflict", "merge"], "Expected one of the following cases: rename, overwrite, reject"],
+    [["--on-conflict", "merge"], "--on-conflict is one of rename, overwrite, reject"],
+    [["--log-level", "loud"], "--log-level is one of trace, debug, info, warning, error, fatal, none"],
+    [["--simple", "--no-simple"], "--simple and --no-simple exclude each other"],
     [["folder"], "Received unknown argument: 'folder'"],
     [["--simple", "yes"], "Received unknown argument: 'yes'"]
   ]

@@ -100,7 +100,7 @@ describe("HttpApp and pages of other origins", () => {
 
   it.scopedLive("lets the origins that were named send, ask and read its answers, refusals too", () =>
     Effect.gen(function*() {
-      const { port } = yield* served({ corsOrigins: [origin, "https://other.example"] })
+      const { port } = yield* served({ corsOrigin: [origin, "https://other.example"] })
       const allowed = yield* request(port, "OPTIONS", "/upload", preflight)
       expect(allowed.status).toBe(204)
       expect(allowed.headers["access-control-allow-origin"]).toBe(origin)

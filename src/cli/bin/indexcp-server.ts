@@ -1,5 +1,5 @@
 #!/usr/bin/env node
-import { program } from "../indexcp-server.ts"
+import { codesOf, program } from "../indexcp-server.ts"
 import { start } from "../main.ts"
 
-start(program)
+start(program, codesOf)

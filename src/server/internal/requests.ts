@@ -46,7 +46,7 @@ const full = (most: number): Refusal => ({
 
 /** What tells an operator that the server lives answers even when nothing else does. */
 const isProbe = ({ method, url }: Http.IncomingMessage) =>
-  (method === "GET" || method === "HEAD") && /^\/(health|ready)(\?|$)/.test(url ?? "")
+  (method === "GET" || method === "HEAD") && /\/(health|ready)(\?|$)/.test(url ?? "")
 
 /** Says 100 when the app begins to read the body: only then has it looked at all else. */
 const continueWhenRead = (request: Http.IncomingMessage, response: Http.ServerResponse) => {
