@@ -60,9 +60,9 @@ export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer
     Layer.provide(Receiver.layer(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
     Layer.provide(UploadStoreFileSystem.layer({ outputDir, durability })),
-    Layer.provide(OutputFolder.layer(outputDir)),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layer),
-    Layer.provide(options.authenticator ?? keys(outputDir, options))
+    Layer.provide(options.authenticator ?? keys(outputDir, options)),
+    Layer.provide(OutputFolder.layer(outputDir))
   )
 }
 
