@@ -228,8 +228,8 @@ describe("SafeName", () => {
   it("refuses only what is nothing but dots and spaces, or leads to the server's own folder", () => {
     FastCheck.assert(
       FastCheck.property(anyPart, (part) => {
-        const refused = Either.isLeft(SafeName.sanitize(part))
-        if (refused) expect(/^[. ]*$/.test(part) || /indexedcp/i.test(part)).toBe(true)
+        FastCheck.pre(!/^[. ]*$/.test(part) && !/indexedcp/i.test(part))
+        expect(Either.isRight(SafeName.sanitize(part))).toBe(true)
       }),
       { numRuns: 2000 }
     )

@@ -62,6 +62,7 @@ interface Common {
   readonly name?: string
   readonly contentDigest?: Sha256
   readonly principal?: string
+  readonly prefix?: string
   readonly address?: string
 }
 
@@ -69,7 +70,10 @@ const send = (chunk: Pick<Chunk, "upload">, body: string | Body.Body, common: Co
   Effect.flatMap(Receiver.Receiver, (receiver) => {
     const name = common.name ?? "/data/a.txt"
     return receiver.receive({
-      principal: { name: common.principal ?? "default" },
+      principal: {
+        name: common.principal ?? "default",
+        ...(common.prefix === undefined ? {} : { prefix: common.prefix })
+      },
       chunk: {
         index: common.index ?? 0,
         fileName: name,
