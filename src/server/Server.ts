@@ -37,7 +37,9 @@ export interface ServerOptions
   readonly authenticator?: Layer.Layer<Authenticator.Authenticator>
   /** What a 200 survives: loss of `power`, or only of the server's `process`. Default `power`. */
   readonly durability?: Durability
-  /** Names the files on the server. Default: the base name of the client's name. */
+  /** How files are named after the client's names. Default `sanitize`. */
+  readonly pathMode?: FilenameGenerator.PathMode
+  /** Names the files on the server, in place of `pathMode`. */
   readonly filenameGenerator?: Layer.Layer<FilenameGenerator.FilenameGenerator>
 }
 
@@ -60,7 +62,7 @@ export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer
     Layer.provide(Receiver.layer(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
     Layer.provide(UploadStoreFileSystem.layer({ outputDir, durability })),
-    Layer.provide(options.filenameGenerator ?? FilenameGenerator.layer),
+    Layer.provide(options.filenameGenerator ?? FilenameGenerator.layerPathMode(options.pathMode ?? "sanitize")),
     Layer.provide(options.authenticator ?? keys(outputDir, options)),
     Layer.provide(OutputFolder.layer(outputDir))
   )

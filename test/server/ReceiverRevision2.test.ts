@@ -632,7 +632,7 @@ describe("Receiver, revision 2: names", () => {
       expect(yield* shown("a.txt")).toBe("theirs")
     }).pipe(Effect.provide(layer({ onConflict: "reject" }))))
 
-  it.effect.each(["..", "/", "a/..", ".indexedcp", ".IndexedCP", "a\nb", "x".repeat(256)])(
+  it.effect.each(["..", "/", "a/..", "...", ".indexedcp", ".IndexedCP"])(
     "refuses the name %j",
     (name) =>
       Effect.gen(function*() {
@@ -640,6 +640,35 @@ describe("Receiver, revision 2: names", () => {
         expect(yield* refusal(state())).toBe(404)
         expect(yield* names).toEqual([])
       }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect.each(
+    [["a\nb", "a_b"], ["a:b. ", "a_b"], ["nul.txt", "_nul.txt"], ["x".repeat(256), "x".repeat(255)]] as const
+  )(
+    "makes the name %j safe",
+    ([name, made]) =>
+      Effect.gen(function*() {
+        expect(yield* send2(0, "abc", { name, size: 3 })).toMatchObject({ actualFilename: made })
+        expect(yield* names).toEqual([made])
+      }).pipe(Effect.provide(layer()))
+  )
+
+  it.effect("puts a principal's files in its folder, whatever the generator says", () =>
+    Effect.gen(function*() {
+      const send = (id: string, prefix: string) => send2(0, "abc", { id: UploadId.make(id), size: 3, prefix })
+      expect(yield* send("u1", "scans/")).toMatchObject({ actualFilename: "scans/b" })
+      expect(yield* send("u2", "scans")).toMatchObject({ actualFilename: "scans/b (1)" })
+      expect(yield* refusal(send("u3", "../"))).toBe(400)
+      expect(yield* names).toEqual(["scans/b", "scans/b (1)"])
+    }).pipe(Effect.provide(layerNamed(() => "b"))))
+
+  it.effect.each(["../b", "/b", "x/../../b"])(
+    "refuses %j, which leads out of a principal's folder",
+    (name) =>
+      Effect.gen(function*() {
+        expect(yield* refusal(send2(0, "abc", { size: 3, prefix: "scans/" }))).toBe(400)
+        expect(yield* names).toEqual([])
+      }).pipe(Effect.provide(layerNamed(() => name)))
   )
 
   it.effect("asks the filename generator once an upload, and tells it of the request", () => {
@@ -677,7 +706,7 @@ describe("Receiver, revision 2: names", () => {
     }).pipe(Effect.provide(named))
   })
 
-  it.effect.each(["../b", "/etc/b", "a/../../b", ""])(
+  it.effect.each(["../b", "/etc/b", "a/../../b", "", "a:b", "con", "a\x1bb"])(
     "answers 400 when the generator names %j",
     (name) =>
       Effect.gen(function*() {

@@ -72,6 +72,7 @@ interface Common {
   readonly contentDigest?: Sha256
   readonly principal?: string
   readonly can?: ReadonlyArray<Right>
+  readonly prefix?: string
   readonly address?: string
 }
 
@@ -79,7 +80,11 @@ const send = (chunk: Pick<Chunk, "upload">, body: string | Body.Body, common: Co
   Effect.flatMap(Receiver.Receiver, (receiver) => {
     const name = common.name ?? "/data/a.txt"
     return receiver.receive({
-      principal: { name: common.principal ?? "default", ...(common.can === undefined ? {} : { can: common.can }) },
+      principal: {
+        name: common.principal ?? "default",
+        ...(common.can === undefined ? {} : { can: common.can }),
+        ...(common.prefix === undefined ? {} : { prefix: common.prefix })
+      },
       chunk: {
         index: common.index ?? 0,
         fileName: name,

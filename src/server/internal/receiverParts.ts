@@ -33,14 +33,21 @@ export const verify = (chunk: Chunk, body: { readonly sha256: Sha256 }): Effect.
     )
     : Effect.void
 
+/** A principal with a folder of its own never gets a name beside that. */
+const inFolder = (prefix: string, name: string): string =>
+  prefix === "" || prefix.endsWith("/") ? prefix + name : `${prefix}/${name}`
+
 const nameOf = (request: ReceiveRequest) =>
   Effect.gen(function*() {
     const generator = yield* FilenameGenerator
     const name = yield* generator.generate(request.chunk.fileName, request.chunk.index, request.request).pipe(
-      Effect.tapErrorCause((cause) => Effect.logError("The filename generator failed", cause)),
-      Effect.mapError((cause) => new ServerFailure({ message: "The server found no name for the file", cause }))
+      Effect.catchTag("GeneratorFailed", (cause) =>
+        Effect.zipRight(
+          Effect.logError("The filename generator failed", cause),
+          new ServerFailure({ message: "The server found no name for the file", cause })
+        ))
     )
-    return yield* SafeName.check(name)
+    return yield* SafeName.check(inFolder(request.principal.prefix ?? "", name))
   })
 
 export const make = (options: ReceiverOptions) =>
