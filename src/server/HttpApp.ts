@@ -26,6 +26,7 @@ import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
 import { Authenticator } from "./Authenticator.ts"
 import { type Body, BodyCut } from "./Body.ts"
+import { observed } from "./internal/observed.ts"
 import { Receiver } from "./Receiver.ts"
 
 /** Seconds a client waits before it asks again about an upload that is being finished. */
@@ -216,13 +217,15 @@ const make = (options: HttpAppOptions) =>
           )
         )
       ))
-    return options.corsOrigin.length === 0 ? app : HttpMiddleware.cors({
-      allowedOrigins: options.corsOrigin,
-      allowedMethods: ["POST", "GET", "DELETE"],
-      allowedHeaders,
-      exposedHeaders: ["retry-after", "upload-limit"],
-      maxAge: corsMaxAge
-    })(app)
+    return observed(
+      options.corsOrigin.length === 0 ? app : HttpMiddleware.cors({
+        allowedOrigins: options.corsOrigin,
+        allowedMethods: ["POST", "GET", "DELETE"],
+        allowedHeaders,
+        exposedHeaders: ["retry-after", "upload-limit", "x-request-id"],
+        maxAge: corsMaxAge
+      })(app)
+    )
   })
 
 /** The protocol at `/upload`, with `/health`, `/ready` and `/openapi.json` beside it. Never fails. */

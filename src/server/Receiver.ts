@@ -35,6 +35,7 @@ import * as Parts from "./internal/receiverParts.ts"
 import * as Revision1 from "./internal/revision1.ts"
 import * as Revision2 from "./internal/revision2.ts"
 import * as Upkeep from "./internal/upkeep.ts"
+import * as Metrics from "./Metrics.ts"
 import type { SafeName } from "./SafeName.ts"
 import type { UploadLedger } from "./UploadLedger.ts"
 import type { UploadStore } from "./UploadStore.ts"
@@ -220,7 +221,8 @@ const make = (options: ReceiverOptions) =>
               onSome: (chunk) => receive2(request, chunk)
             })
           })),
-          Effect.annotateLogs({ file: asked.chunk.fileName, chunk: asked.chunk.index })
+          Effect.annotateLogs({ file: asked.chunk.fileName, chunk: asked.chunk.index }),
+          Metrics.inFlight
         ),
       limits: limits.told,
       ready,

@@ -7,6 +7,7 @@ import * as HttpServer from "@effect/platform/HttpServer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Option from "effect/Option"
 import type * as Redacted from "effect/Redacted"
 import type * as Scope from "effect/Scope"
 import * as Path from "node:path"
@@ -17,6 +18,7 @@ import * as Authenticator from "./Authenticator.ts"
 import * as FilenameGenerator from "./FilenameGenerator.ts"
 import * as HttpApp from "./HttpApp.ts"
 import type { Durability } from "./internal/disk.ts"
+import * as MetricsApp from "./MetricsApp.ts"
 import * as NodeServer from "./NodeServer.ts"
 import * as OutputFolder from "./OutputFolder.ts"
 import * as Receiver from "./Receiver.ts"
@@ -33,6 +35,10 @@ export interface ServerOptions
   readonly apiKey?: Redacted.Redacted
   /** Failures of one address before it has to wait. Default 50. */
   readonly maxAuthFailures?: number
+  /** With it `/metrics` stands beside `/upload`, or asks for it at `metricsAddress`. Default: no metrics beside `/upload`. */
+  readonly metricsKey?: Redacted.Redacted
+  /** Where `/metrics` stands alone: `host:port`, or a port of 127.0.0.1. Default: nowhere. */
+  readonly metricsAddress?: string
   /** Who may ask, in place of the API keys. */
   readonly authenticator?: Layer.Layer<Authenticator.Authenticator>
   /** What a 200 survives: loss of `power`, or only of the server's `process`. Default `power`. */
@@ -57,15 +63,35 @@ export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | St
 export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> => {
   const outputDir = Path.resolve(options.outputDir ?? ".")
   const durability = options.durability ?? "power"
-  return Layer.unwrapEffect(Effect.map(HttpApp.app(options), (app) => HttpServer.serve(app))).pipe(
+  return Layer.unwrapEffect(Effect.map(app(options), (app) => HttpServer.serve(app))).pipe(
     Layer.provideMerge(NodeServer.layer(options)),
     Layer.provide(Receiver.layer(options)),
+    Layer.provide(metrics(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
     Layer.provide(UploadStoreFileSystem.layer({ outputDir, durability })),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layerPathMode(options.pathMode ?? "sanitize")),
     Layer.provide(options.authenticator ?? keys(outputDir, options)),
     Layer.provide(OutputFolder.layer(outputDir))
   )
+}
+
+/** The protocol, and beside it the metrics if they have a key and no address of their own. */
+const app = (options: ServerOptions) =>
+  Effect.flatMap(HttpApp.app(options), (app) =>
+    options.metricsKey === undefined || options.metricsAddress !== undefined
+      ? Effect.succeed(app)
+      : MetricsApp.beside(app, { key: options.metricsKey, basePath: options.basePath ?? "" }))
+
+/** The metrics at an address of their own, if they have one. */
+const metrics = ({ metricsAddress, metricsKey }: ServerOptions) => {
+  if (metricsAddress === undefined) return Layer.empty
+  return Option.match(MetricsApp.parseAddress(metricsAddress), {
+    onNone: () =>
+      Layer.fail(
+        new NodeServer.CannotListen({ message: `The metrics' address ${metricsAddress} is not like 127.0.0.1:9464` })
+      ),
+    onSome: (address) => MetricsApp.layer({ address, key: Option.fromNullable(metricsKey) })
+  })
 }
 
 /** The keys with names of an output folder, and the one given. */

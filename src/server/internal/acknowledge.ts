@@ -7,11 +7,14 @@ import * as Chunk from "effect/Chunk"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Queue from "effect/Queue"
 import type * as Scope from "effect/Scope"
 import type { Conflict } from "../../protocol/ProtocolError.ts"
 import type { Superseded } from "../Claims.ts"
+import * as Metrics from "../Metrics.ts"
 import type { Commit, Committed, LedgerError, UploadLedger } from "../UploadLedger.ts"
 import type { StoreError, UploadStore } from "../UploadStore.ts"
 
@@ -21,6 +24,9 @@ interface Waiting {
   readonly commit: Commit
   readonly outcome: Deferred.Deferred<Committed, Failure>
 }
+
+const newChunks = (batch: ReadonlyArray<Waiting>, outcomes: ReadonlyArray<Either.Either<Committed, unknown>>): number =>
+  batch.filter(({ commit }, at) => Option.isSome(commit.written) && Either.isRight(outcomes[at]!)).length
 
 /** So many requests share their syncs and their transaction at most. */
 const most = 256
@@ -38,11 +44,12 @@ export const make = (
 
     const carryOut = (batch: ReadonlyArray<Waiting>): Effect.Effect<void> =>
       Effect.gen(function*() {
-        yield* store.sync(batch.map(({ commit: { key, written } }) => ({
+        yield* Metrics.timedSync(store.sync(batch.map(({ commit: { key, written } }) => ({
           key,
           ...Option.match(written, { onNone: () => ({}), onSome: ({ extent }) => ({ extent }) })
-        })))
+        }))))
         const outcomes = yield* ledger.commit(batch.map(({ commit }) => commit))
+        yield* Metric.incrementBy(Metrics.chunks, newChunks(batch, outcomes))
         yield* Effect.forEach(batch, ({ outcome }, at) => Deferred.complete(outcome, outcomes[at]!), { discard: true })
       }).pipe(
         Effect.catchAll((error) =>

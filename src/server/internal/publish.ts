@@ -7,9 +7,13 @@ import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
 import * as FiberId from "effect/FiberId"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Conflict } from "../../protocol/ProtocolError.ts"
+import type { Sha256 } from "../../protocol/Sha256.ts"
+import type { CompletionHook } from "../CompletionHook.ts"
+import * as Metrics from "../Metrics.ts"
 import type { OnConflict } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
@@ -25,7 +29,8 @@ export const make = (
   writers: Writers,
   wholeHash: WholeHash,
   scope: Scope.Scope,
-  onConflict: OnConflict
+  onConflict: OnConflict,
+  hook: Context.Tag.Service<CompletionHook>
 ) => {
   const mode = onConflict === "overwrite" ? "overwrite" : "exclusive"
 
@@ -70,6 +75,31 @@ export const make = (
     return left
   })
 
+  const fail = (key: UploadKey) => Effect.zipRight(ledger.fail(key), Metric.increment(Metrics.uploadsFailed))
+
+  /** Tells of a file that stands under its name. Nobody waits for the hook. */
+  const tell = (upload: Upload, name: string, sha256: Sha256) => {
+    const { clientName, id, principal, received } = upload
+    const told = { file: name, size: received, sha256, key: principal, upload: Option.getOrElse(id, () => upload.key) }
+    return Effect.all([
+      Metric.increment(Metrics.uploadsCompleted),
+      Effect.annotateCurrentSpan(told),
+      Effect.annotateLogs(Effect.logInfo("Upload complete"), told),
+      Option.isNone(id) ? Effect.void : hook.completed({
+        name,
+        size: received,
+        sha256,
+        keyName: principal,
+        clientName,
+        uploadId: id.value
+      }).pipe(
+        Effect.catchAllCause((cause) => Effect.logWarning("The completion hook failed", cause)),
+        Effect.annotateLogs(told),
+        Effect.forkIn(scope)
+      )
+    ], { discard: true })
+  }
+
   const finishNow = Effect.fn("Receiver.finish")(function*(key: UploadKey) {
     const upload = Option.getOrThrow(yield* ledger.get(key))
     if (upload.state !== "finishing") return upload
@@ -80,19 +110,19 @@ export const make = (
     yield* store.trim(key, upload.received)
     const sha256 = yield* wholeHash.digest(key)
     if (Option.isSome(upload.sha256) && upload.sha256.value !== sha256) {
-      yield* ledger.fail(key)
+      yield* fail(key)
       yield* Effect.logWarning("Upload is not what its Repr-Digest says; it was not published")
       return yield* new Conflict({ message: `${differs} (here its SHA-256 is ${sha256})` })
     }
     if (Option.isNone(upload.sha256) && !(yield* wholeHash.isIntact(key))) {
-      yield* ledger.fail(key)
+      yield* fail(key)
       yield* Effect.logError("The stored bytes of an upload are no longer those that came; it was not published")
       return yield* new Conflict({ message: differs })
     }
     const name = yield* publish(upload)
     const completed = yield* ledger.complete(key, sha256)
     yield* Effect.ignoreLogged(store.drop(key))
-    yield* Effect.logInfo("Upload complete").pipe(Effect.annotateLogs({ file: name, size: completed.received }))
+    yield* tell(completed, name, sha256)
     return completed
   })
 

@@ -6,13 +6,16 @@
 import * as DateTime from "effect/DateTime"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import * as Scope from "effect/Scope"
 import type { Chunk } from "../../protocol/ChunkHeaders.ts"
 import { Conflict, DigestMismatch, ServerFailure } from "../../protocol/ProtocolError.ts"
 import type { Sha256 } from "../../protocol/Sha256.ts"
 import { Identifiers, type UploadId } from "../../protocol/UploadId.ts"
+import { CompletionHook } from "../CompletionHook.ts"
 import { FilenameGenerator } from "../FilenameGenerator.ts"
+import * as Metrics from "../Metrics.ts"
 import type { ReceiveRequest, ReceiverOptions } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import { type Upload, UploadLedger } from "../UploadLedger.ts"
@@ -24,14 +27,18 @@ import * as WholeHash from "./wholeHash.ts"
 import * as Writers from "./writers.ts"
 
 /** Checks a body against `Content-Digest`, if there was one. */
-export const verify = (chunk: Chunk, body: { readonly sha256: Sha256 }): Effect.Effect<void, DigestMismatch> =>
-  Option.isSome(chunk.contentDigest) && chunk.contentDigest.value !== body.sha256
-    ? Effect.fail(
-      new DigestMismatch({
-        message: `The body's SHA-256 is ${body.sha256}, not what Content-Digest says; nothing was kept, send it again`
-      })
-    )
-    : Effect.void
+export const verify = (
+  chunk: Chunk,
+  body: { readonly length: number; readonly sha256: Sha256 }
+): Effect.Effect<void, DigestMismatch> =>
+  Effect.gen(function*() {
+    yield* Metric.incrementBy(Metrics.receivedBytes, body.length)
+    if (Option.isNone(chunk.contentDigest) || chunk.contentDigest.value === body.sha256) return
+    yield* Metric.increment(Metrics.digestMismatches)
+    return yield* new DigestMismatch({
+      message: `The body's SHA-256 is ${body.sha256}, not what Content-Digest says; nothing was kept, send it again`
+    })
+  })
 
 /** A principal with a folder of its own never gets a name beside that. */
 const inFolder = (prefix: string, name: string): string =>
@@ -56,6 +63,7 @@ export const make = (options: ReceiverOptions) =>
     const ledger = yield* UploadLedger
     const identifiers = yield* Identifiers
     const generator = yield* FilenameGenerator
+    const hook = yield* CompletionHook
     const scope = yield* Scope.Scope
     const limits = yield* Limits.make(options, store, ledger)
     const acknowledge = yield* Acknowledge.make(store, ledger)
@@ -63,7 +71,7 @@ export const make = (options: ReceiverOptions) =>
     // whose connections were closed may be writing still; storage and ledger close after us
     yield* Effect.addFinalizer(() => writers.stopAll(undefined, "The server is shutting down; send it again"))
     const wholeHash = WholeHash.make(store, ledger, scope)
-    const publisher = Publish.make(store, ledger, writers, wholeHash, scope, options.onConflict)
+    const publisher = Publish.make(store, ledger, writers, wholeHash, scope, options.onConflict, hook)
     const newKey = Effect.map(identifiers.next, (id) => UploadKey.make(id))
     const exclusiveName = options.onConflict === "reject"
 

@@ -6,10 +6,12 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import { Busy, Conflict } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
 import * as Body from "../Body.ts"
+import * as Metrics from "../Metrics.ts"
 import type { ReceiveRequest } from "../Receiver.ts"
 import type { SafeName } from "../SafeName.ts"
 import type { Upload } from "../UploadLedger.ts"
@@ -148,6 +150,7 @@ export const make = (
         }
         yield* store.drop(key)
         yield* ledger.repeated(upload.key, request.chunk.index, request.request.remoteAddress)
+        yield* Metric.increment(Metrics.duplicateChunks)
         // the name may be there without being durable
         return receipt(request, yield* publish(upload))
       }).pipe(Effect.onError(() => Effect.ignoreLogged(forgetVersion(key, request.chunk.index))), Effect.scoped))
@@ -164,6 +167,7 @@ export const make = (
     yield* verify(request.chunk, body)
     if (body.length !== there.length || body.sha256 !== there.sha256) return yield* expects(upload)
     yield* ledger.repeated(upload.key, index, request.request.remoteAddress)
+    yield* Metric.increment(Metrics.duplicateChunks)
     return receipt(request, name)
   })
 

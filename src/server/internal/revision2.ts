@@ -5,11 +5,13 @@
  */
 import * as Effect from "effect/Effect"
 import * as Fiber from "effect/Fiber"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type { ChunkUpload } from "../../protocol/ChunkHeaders.ts"
 import { Busy, Conflict, UploadGone } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
 import * as Body from "../Body.ts"
+import * as Metrics from "../Metrics.ts"
 import type { Received, ReceiveRequest } from "../Receiver.ts"
 import type { Claim, Commit, LedgerError, Upload } from "../UploadLedger.ts"
 import { differs } from "./publish.ts"
@@ -153,6 +155,7 @@ export const make = (
   })
 
   return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
+    yield* Effect.annotateCurrentSpan({ upload: chunk.id, file: asked.chunk.fileName, offset: chunk.offset })
     const upload = yield* find(asked, chunk)
     if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
       return yield* new Conflict({
@@ -173,7 +176,7 @@ export const make = (
         { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
         write(request, chunk, upload)
       )
-    if (!settled.duplicate) yield* wholeHash.follow(upload.key)
+    yield* settled.duplicate ? Metric.increment(Metrics.duplicateChunks) : wholeHash.follow(upload.key)
     // the claim has ended: finishing waits for whoever still writes
     const now = settled.finishing === undefined ? settled.upload : yield* finish(settled.upload, settled.finishing)
     return receipt(request, now, chunk, settled.duplicate, expiresAt(now))

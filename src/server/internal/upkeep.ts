@@ -6,7 +6,9 @@
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
+import * as Metrics from "../Metrics.ts"
 import type { Upload } from "../UploadLedger.ts"
 import type { UploadKey } from "../UploadStore.ts"
 import type { Parts } from "./receiverParts.ts"
@@ -71,6 +73,9 @@ export const expire = ({ ledger, options, store, wholeHash }: Parts) =>
         revision1: before(options.revision1Lifetime)
       })
       if (ended.length === 0) return
+      // of the others nothing is remembered
+      const unfinished = yield* Effect.filter(ended, (key) => Effect.map(ledger.get(key), Option.isSome))
+      yield* Metric.incrementBy(Metrics.uploadsExpired, unfinished.length)
       yield* Effect.forEach(ended, (key) => Effect.andThen(wholeHash.forget(key), store.drop(key)), { discard: true })
       yield* Effect.logInfo("Uploads expired").pipe(Effect.annotateLogs({ uploads: ended.length }))
     }
