@@ -11,6 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { ServerFailure } from "../protocol/ProtocolError.ts"
+import { code, unless } from "./internal/disk.ts"
 import * as SafeName from "./SafeName.ts"
 
 /** Another server has the folder. */
@@ -32,6 +33,31 @@ const lock = Effect.gen(function*() {
 const isBusy = (cause: Cause.Cause<unknown>): boolean =>
   (Cause.squash(cause) as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_BUSY"
 
+const makeOwn = (outputDir: string) =>
+  Effect.tryPromise({
+    try: async () => {
+      await Fs.mkdir(outputDir, { recursive: true, mode: 0o750 })
+      // not recursive, which would be content with a link to a folder
+      await unless(["EEXIST"], () => Fs.mkdir(own(outputDir), { mode: 0o750 }))
+      return (await Fs.lstat(own(outputDir))).isDirectory()
+    },
+    catch: (cause) =>
+      new ServerFailure({
+        message: `The output folder ${outputDir} cannot be made or written: ${code(cause) ?? String(cause)}`,
+        cause
+      })
+  }).pipe(
+    Effect.filterOrFail(
+      (isFolder) => isFolder,
+      () =>
+        new ServerFailure({
+          message: `${
+            own(outputDir)
+          } must be a folder, not a link or a file; move it away, or choose another output folder`
+        })
+    )
+  )
+
 /** Makes the folders and holds them until the scope closes. */
 export const layer = (outputDir: string): Layer.Layer<never, FolderInUse | ServerFailure> =>
   Layer.scopedDiscard(lock).pipe(
@@ -43,14 +69,5 @@ export const layer = (outputDir: string): Layer.Layer<never, FolderInUse | Serve
           : new ServerFailure({ message: `The lock in the output folder ${outputDir} cannot be taken`, cause })
       )
     ),
-    Layer.provide(Layer.effectDiscard(Effect.tryPromise({
-      try: () => Fs.mkdir(own(outputDir), { recursive: true, mode: 0o750 }),
-      catch: (cause) =>
-        new ServerFailure({
-          message: `The output folder ${outputDir} cannot be made or written: ${
-            (cause as { readonly code?: string }).code ?? String(cause)
-          }`,
-          cause
-        })
-    })))
+    Layer.provide(Layer.effectDiscard(makeOwn(outputDir)))
   )

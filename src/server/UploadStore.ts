@@ -27,7 +27,10 @@ export interface Extent {
   readonly locator: string
 }
 
-/** Another file has the name. */
+/**
+ * Another file has the name, or something that is no folder has the beginning of it: `name` is what is taken, like `a` for
+ * the name `a/b.txt` where `a` is a file.
+ */
 export class NameTaken extends Schema.TaggedError<NameTaken>("indexedcp/NameTaken")("NameTaken", {
   name: Schema.String,
   message: Schema.String
@@ -92,7 +95,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
 
   /**
    * Makes these extents, which follow each other from 0, readable under a final name; durable on return. Exclusive unless
-   * `overwrite`, then it replaces what is there atomically. Repeatable: a name that leads to this upload already is left
+   * `overwrite`, then it replaces a file that is there atomically, and nothing but a file. Repeatable: a name that leads to this upload already is left
    * as it is. Bytes written to the upload later show under the name too.
    */
   readonly publish: (
@@ -102,7 +105,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     mode: "exclusive" | "overwrite"
   ) => Effect.Effect<void, NameTaken | StoreError>
 
-  /** What stands under a final name: nothing, this upload, or something else. */
+  /** What stands under a final name: nothing, this upload, or something else, be it at the beginning of the name. */
   readonly holder: (key: UploadKey, name: SafeName) => Effect.Effect<"nobody" | "upload" | "other", StoreError>
 
   /** Copies extents of one upload to the same offsets of another, which has been reserved. Not durable before `sync`. */
@@ -157,6 +160,13 @@ const makeMemory = () => {
         : Effect.succeed(found)
     })
 
+  /** A file where the name needs a folder, or the name itself where there is a folder. */
+  const blocked = (name: string): string | undefined => {
+    const parts = name.split("/")
+    return parts.map((_, at) => parts.slice(0, at).join("/")).find((folder) => published.has(folder)) ??
+      ([...published.keys()].some((other) => other.startsWith(`${name}/`)) ? name : undefined)
+  }
+
   const store: Context.Tag.Service<UploadStore> = {
     limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
     free: Effect.succeedNone,
@@ -191,14 +201,17 @@ const makeMemory = () => {
     publish: (key, _, name, mode) =>
       Effect.flatMap(file(key), (source) => {
         const there = published.get(name)
-        if (there !== undefined && there !== source && mode === "exclusive") {
-          return Effect.fail(new NameTaken({ name, message: `There is a file ${name} already` }))
+        const taken = blocked(name) ??
+          (there !== undefined && there !== source && mode === "exclusive" ? name : undefined)
+        if (taken !== undefined) {
+          return Effect.fail(new NameTaken({ name: taken, message: `There is a file ${taken} already` }))
         }
         published.set(name, source)
         return Effect.void
       }),
     holder: (key, name) =>
       Effect.sync(() => {
+        if (blocked(name) !== undefined) return "other"
         const there = published.get(name)
         return there === undefined ? "nobody" : there === staged.get(key) ? "upload" : "other"
       }),

@@ -8,12 +8,11 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as RcMap from "effect/RcMap"
-import * as Schema from "effect/Schema"
 import type * as Scope from "effect/Scope"
 import { constants } from "node:fs"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
-import { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
+import { ServerFailure } from "../protocol/ProtocolError.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as Body from "./Body.ts"
 import {
@@ -26,65 +25,56 @@ import {
   unless,
   writeAll
 } from "./internal/disk.ts"
+import * as Folders from "./internal/folders.ts"
+import { failure, io } from "./internal/io.ts"
+import { isKey, prepare, type Prepared } from "./internal/prepare.ts"
 import * as Syncs from "./internal/syncs.ts"
-import * as SafeName from "./SafeName.ts"
-import { type Extent, NameTaken, type StoreError, UploadKey, UploadStore } from "./UploadStore.ts"
+import type * as SafeName from "./SafeName.ts"
+import { type Extent, NameTaken, type StoreError, type UploadKey, UploadStore } from "./UploadStore.ts"
 
-/** Maps what the file system threw: no room is `StorageFull`, all else `ServerFailure`. */
-const failure = (doing: string) => (cause: unknown): StoreError =>
-  ["ENOSPC", "EDQUOT", "EFBIG"].includes(code(cause) ?? "")
-    ? new StorageFull({ message: "The server has no room left for this file; it will be taken once there is" })
-    : new ServerFailure({
-      message: `The server's output folder failed (${doing}: ${code(cause) ?? String(cause)})`,
-      cause
-    })
+/** The folders of a final name, and the name in the last of them. */
+const placeOf = (name: SafeName.SafeName) => {
+  const parts = name.split("/")
+  return { steps: parts.slice(0, -1), last: parts.at(-1)! }
+}
 
-const io = <A>(doing: string, run: () => Promise<A>): Effect.Effect<A, StoreError> =>
-  Effect.uninterruptible(Effect.tryPromise({ try: run, catch: failure(doing) }))
+/** What the file system threw where a name was to be taken. */
+const takenOr = (name: SafeName.SafeName) => (cause: unknown): NameTaken | StoreError => {
+  const taken = cause instanceof Folders.NotAFolder
+    ? cause.prefix
+    : ["EEXIST", "EISDIR", "ENOTEMPTY"].includes(code(cause) ?? "")
+    ? name
+    : undefined
+  return taken === undefined
+    ? failure("publishing")(cause)
+    : new NameTaken({ name: taken, message: `There is a file ${taken} on the server already` })
+}
 
-const isKey = Schema.is(UploadKey)
-
-/** The folders that lead to the output folder may have been made just now, by us or before a crash. */
-const syncAbove = async (disk: Disk, outputDir: string): Promise<void> => {
-  for (let folder = outputDir; folder !== Path.dirname(folder);) {
-    folder = Path.dirname(folder)
-    // one that cannot be opened or synced was there before us
-    await unless(["EACCES", "EPERM", "EINVAL", "EROFS", "ENOTSUP"], () => disk.syncFolder(folder))
+/** Runs for a name that is there; `otherwise` when it is not, or lies below something that is no folder. */
+const whereItIs = async <A>(
+  run: () => Promise<A>,
+  otherwise: { readonly missing: A; readonly below: A }
+): Promise<A> => {
+  try {
+    return await run()
+  } catch (cause) {
+    if (cause instanceof Folders.NotAFolder) return otherwise.below
+    if (code(cause) === "ENOENT") return otherwise.missing
+    throw cause
   }
 }
 
-/** Where the start tries out links; a crash may leave it. */
-const probeOf = (outputDir: string): string => Path.join(outputDir, `${SafeName.reserved}-probe`)
-
 const make = (
   disk: Disk,
-  outputDir: string
-): Effect.Effect<Context.Tag.Service<UploadStore>, StoreError, Scope.Scope> =>
+  { folds, parts, root }: Prepared,
+  fileMode: number
+): Effect.Effect<Context.Tag.Service<UploadStore>, never, Scope.Scope> =>
   Effect.gen(function*() {
-    const own = Path.join(outputDir, SafeName.reserved)
-    const parts = Path.join(own, "parts")
-    yield* io("making folders", async () => {
-      await disk.mkdir(parts, { recursive: true, mode: 0o750 })
-      // with the part files that a process before this one made and did not sync
-      await disk.syncFolder(parts)
-      await disk.syncFolder(own)
-      await disk.syncFolder(outputDir)
-      await syncAbove(disk, outputDir)
-    })
-    yield* io("clearing up", async () => {
-      for (const name of await disk.readdir(parts)) {
-        // a folder there is not ours
-        if (!isKey(name)) await unless(["ERR_FS_EISDIR"], () => disk.rm(Path.join(parts, name), { force: true }))
-      }
-      await disk.rm(probeOf(outputDir), { force: true })
-    })
-    yield* prove(disk, parts, outputDir)
-
-    const part = (key: UploadKey) => Path.join(parts, key)
+    const part = (key: UploadKey) => parts.at(key)
     const handles = yield* RcMap.make({
       lookup: (key: UploadKey) =>
         Effect.acquireRelease(
-          io("opening a part file", () => disk.open(part(key), "r+")),
+          io("opening a part file", () => disk.open(part(key), constants.O_RDWR | constants.O_NOFOLLOW)),
           (handle) => Effect.promise(() => handle.close())
         ),
       idleTimeToLive: "5 seconds"
@@ -106,21 +96,44 @@ const make = (
         return failed === undefined ? Effect.void : Effect.fail(failure("syncing a part file")(failed.cause))
       }, { discard: true })
 
-    /** The folder of a final name, made if missing; none of its parts may be a link out of the output folder. */
-    const folderOf = async (name: SafeName.SafeName): Promise<string> => {
-      let folder = outputDir
-      for (const step of name.split("/").slice(0, -1)) {
-        const next = Path.join(folder, step)
-        await unless(["EEXIST"], () => disk.mkdir(next, { mode: 0o750 }))
-        // also when it is there: whoever made it may not have come to this
-        await disk.syncFolder(folder)
-        if (!(await disk.lstat(next)).isDirectory()) {
-          throw Object.assign(new Error(`${next} is not a folder`), { code: "ENOTDIR" })
-        }
-        folder = next
+    /** Whether a name that leads to a file is the very name of that file, and those of its folders are. */
+    const isExact = async (name: SafeName.SafeName): Promise<boolean> => {
+      const all = name.split("/")
+      for (const [depth, part] of all.entries()) {
+        const there = await Folders.within(root, all.slice(0, depth), (folder) => disk.readdir(folder.at()))
+        if (!there.includes(part)) return false
       }
-      return folder
+      return true
     }
+
+    const publish = async (key: UploadKey, name: SafeName.SafeName, mode: "exclusive" | "overwrite"): Promise<void> => {
+      const ours = await disk.look(part(key))
+      if (ours === undefined || !ours.isFile) {
+        throw Object.assign(new Error("there is no part file"), { code: "ENOENT" })
+      }
+      const { last, steps } = placeOf(name)
+      await Folders.withinMade(disk, root, steps, async (folder) => {
+        const target = folder.at(last)
+        const there = await disk.look(target)
+        if (there?.id === ours.id) return folder.sync()
+        if (mode === "exclusive") {
+          await disk.link(part(key), target)
+        } else {
+          // a file is overwritten, and only by its own name
+          if (there !== undefined && (!there.isFile || (folds && !(await isExact(name))))) {
+            throw Object.assign(new Error(`${name} is not the name of a file`), { code: "EEXIST" })
+          }
+          const beside = `${part(key)}.publish`
+          await disk.rm(beside, { force: true })
+          await disk.link(part(key), beside)
+          await disk.rename(beside, target)
+        }
+        return folder.sync()
+      })
+    }
+
+    /** Where two names are one, no other is published between the look at a name and its use. */
+    const alone = Effect.unsafeMakeSemaphore(1)
 
     return {
       limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
@@ -136,9 +149,13 @@ const make = (
       }),
       reserve: (key) =>
         io("making a part file", async () => {
-          const handle = await disk.open(part(key), "wx", 0o640)
+          const handle = await disk.open(part(key), "wx", fileMode)
           fresh.add(key)
-          await handle.close()
+          try {
+            await handle.chmod(fileMode)
+          } finally {
+            await handle.close()
+          }
         }),
       write: (to, body) =>
         withHandle(to.key, (handle) =>
@@ -160,25 +177,37 @@ const make = (
           yield* Effect.forEach(keys, syncPart, { concurrency: 8, discard: true })
           yield* refuseDoubtful(written)
           const made = keys.filter((key) => fresh.has(key))
-          if (made.length > 0) yield* io("syncing a folder", () => disk.syncFolder(parts))
+          if (made.length > 0) yield* io("syncing a folder", () => parts.sync())
           made.forEach((key) => fresh.delete(key))
         }),
       read: (key, _, range, take) =>
         withHandle(key, (handle) => io("reading a part file", () => readAll(handle, range, take))),
       contentOf: (name) =>
-        io("reading a file", async () => {
-          let found = Option.none<Sha256.Sha256>()
-          await unless(["ENOENT", "ENOTDIR", "ELOOP", "EISDIR"], async () => {
-            const handle = await disk.open(Path.join(outputDir, name), constants.O_RDONLY | constants.O_NOFOLLOW)
-            try {
-              const hasher = Sha256.make()
-              await readAll(handle, [0, (await handle.stat()).size], hasher.update)
-              found = Option.some(hasher.digest())
-            } finally {
-              await handle.close()
-            }
-          })
-          return found
+        io("reading a file", () => {
+          const { last, steps } = placeOf(name)
+          const none = Option.none<Sha256.Sha256>()
+          return whereItIs(() =>
+            Folders.within(root, steps, async (folder) => {
+              // a device may act when it is opened
+              if ((await disk.look(folder.at(last)))?.isFile !== true) return none
+              let found = none
+              await unless(["ENOENT", "ELOOP", "ENXIO"], async () => {
+                const handle = await disk.open(
+                  folder.at(last),
+                  constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
+                )
+                try {
+                  const stats = await handle.stat()
+                  if (!stats.isFile()) return
+                  const hasher = Sha256.make()
+                  await readAll(handle, [0, stats.size], hasher.update)
+                  found = Option.some(hasher.digest())
+                } finally {
+                  await handle.close()
+                }
+              })
+              return found
+            }), { missing: none, below: none })
         }),
       length: (key) =>
         io("looking at a part file", async () => {
@@ -188,36 +217,19 @@ const make = (
           })
           return found
         }),
-      keys: io("listing part files", async () => (await disk.readdir(parts)).filter(isKey)),
+      keys: io("listing part files", async () => (await disk.readdir(parts.at())).filter(isKey)),
       publish: (key, _, name, mode) =>
-        Effect.gen(function*() {
-          const target = Path.join(outputDir, name)
-          const taken = new NameTaken({ name, message: `There is a file ${name} on the server already` })
-          yield* Effect.uninterruptible(Effect.tryPromise({
-            try: async () => {
-              const folder = await folderOf(name)
-              const there = await disk.identity(target)
-              if (there !== undefined && there === (await disk.identity(part(key)))) return disk.syncFolder(folder)
-              if (mode === "exclusive") {
-                await disk.link(part(key), target)
-              } else {
-                const beside = `${part(key)}.publish`
-                await disk.rm(beside, { force: true })
-                await disk.link(part(key), beside)
-                await disk.rename(beside, target)
-              }
-              return disk.syncFolder(folder)
-            },
-            catch: (cause) =>
-              ["EEXIST", "EISDIR", "ENOTEMPTY"].includes(code(cause) ?? "")
-                ? taken
-                : failure("publishing")(cause)
-          }))
-        }),
+        Effect.uninterruptible(
+          Effect.tryPromise({ try: () => publish(key, name, mode), catch: takenOr(name) })
+        ).pipe((publishing) => folds && mode === "overwrite" ? alone.withPermits(1)(publishing) : publishing),
       holder: (key, name) =>
-        io("looking at a file", async () => {
-          const there = await disk.identity(Path.join(outputDir, name))
-          return there === undefined ? "nobody" : there === (await disk.identity(part(key))) ? "upload" : "other"
+        io("looking at a file", () => {
+          const { last, steps } = placeOf(name)
+          return whereItIs(() =>
+            Folders.within(root, steps, async (folder) => {
+              const there = await disk.look(folder.at(last))
+              return there === undefined ? "nobody" : there.id === (await disk.look(part(key)))?.id ? "upload" : "other"
+            }), { missing: "nobody", below: "other" })
         }),
       carry: (from, extents, to) =>
         withHandle(from, (source) =>
@@ -250,51 +262,43 @@ const make = (
     }
   })
 
-/** Proves that the folder can do what the promises rest on: links, exclusive creation, folder sync. */
-const prove = (disk: Disk, parts: string, outputDir: string) =>
-  Effect.gen(function*() {
-    const probe = Path.join(parts, "probe")
-    const linked = probeOf(outputDir)
-    yield* io("proving links and exclusive creation", async () => {
-      try {
-        await (await disk.open(probe, "wx")).close()
-        await disk.link(probe, linked)
-        await unless(["EEXIST"], async () => {
-          await disk.link(probe, linked)
-          throw new Error("a second link over a file was not refused")
-        })
-      } finally {
-        await disk.rm(linked, { force: true })
-        await disk.rm(probe, { force: true })
-      }
-    })
-    const synced = yield* Effect.option(io("syncing a folder", () => disk.syncFolder(outputDir)))
-    if (Option.isNone(synced) || process.platform === "win32") {
-      yield* Effect.logWarning("Folders cannot be synced here: after a power cut a new file may lack its name")
-    }
-  })
-
 export interface FolderOptions {
   readonly outputDir: string
   /** Default `power`. */
   readonly durability?: Durability
+  /** The mode of published files whatever the umask, without any right to execute. Default `0o640`. */
+  readonly fileMode?: number
   /** Default: `node:fs/promises`. */
   readonly calls?: FileSystemCalls
 }
 
+/** A mode with which nobody may execute a file, and the server may go on with it after a restart. */
+const isFileMode = (mode: number): boolean =>
+  Number.isInteger(mode) && mode >= 0 && (mode & ~0o666) === 0 && (mode & 0o600) === 0o600
+
+const wrongMode = (mode: number) =>
+  new ServerFailure({
+    message: `Files cannot have the mode 0${mode.toString(8)}: their owner must be able to read and write them, ` +
+      "and nobody may execute them; choose one like 0640"
+  })
+
 /**
  * Uploads in `outputDir`, which is made if missing. Its file system must have hard links; the layer proves that when it is
- * built.
+ * built. `outputDir` itself may be a link: it is followed once. No name below it leads through one: see
+ * `internal/folders.ts`, also for what can be promised where the system is not Linux.
  */
 export const layer = (options: FolderOptions): Layer.Layer<UploadStore, StoreError> =>
   Layer.scoped(
     UploadStore,
-    Effect.suspend(() => {
-      const outputDir = Path.resolve(options.outputDir)
-      const disk = makeDisk(options.calls ?? Fs, options.durability ?? "power")
-      return Effect.andThen(
-        io(`making ${outputDir}`, () => disk.mkdir(outputDir, { recursive: true })),
-        make(disk, outputDir)
-      )
+    Effect.gen(function*() {
+      const { calls, durability = "power", fileMode = 0o640 } = options
+      if (!isFileMode(fileMode)) return yield* wrongMode(fileMode)
+      const asked = Path.resolve(options.outputDir)
+      const disk = makeDisk(calls ?? Fs, durability)
+      const outputDir = yield* io(`making ${asked}`, async () => {
+        await disk.mkdir(asked, { recursive: true })
+        return calls === undefined ? Fs.realpath(asked) : asked
+      })
+      return yield* make(disk, yield* prepare(disk, outputDir, calls === undefined), fileMode)
     })
   )

@@ -17,6 +17,7 @@
  *
  * @module
  */
+import { constants } from "node:fs"
 import type { FolderOptions } from "../server/UploadStoreFileSystem.ts"
 import { generator } from "./internal/chance.ts"
 
@@ -85,6 +86,8 @@ interface State {
 }
 
 const sector = 512
+
+const accessMode = constants.O_RDONLY | constants.O_WRONLY | constants.O_RDWR
 
 const folder = (ino: number): Folder => ({ kind: "folder", ino, entries: new Map(), synced: new Map(), unsynced: [] })
 
@@ -266,7 +269,13 @@ const callsOf = (state: State, { before, pause }: Options): FileSystemCalls => {
           if (node.kind === "folder") throw failed("EISDIR", path)
           change(node, { length })
         }),
-      stat: () => call(undefined, () => ({ size: node.kind === "file" ? node.bytes.length : 0 })),
+      // modes are not kept
+      chmod: () => call(undefined, () => {}),
+      stat: () =>
+        call(undefined, () => ({
+          size: node.kind === "file" ? node.bytes.length : 0,
+          isFile: () => node.kind === "file"
+        })),
       close: () => call(undefined, () => {})
     }
   }
@@ -275,8 +284,11 @@ const callsOf = (state: State, { before, pause }: Options): FileSystemCalls => {
     open: (path: string, flags: string | number = "r") => {
       if (flags !== "wx") {
         return call(undefined, () => {
-          if (!["r", "r+"].includes(String(flags)) && (Number(flags) & 3) !== 0) throw failed("EINVAL", path)
-          return handleOf(flags === "r+" ? existingFile(state, path) : existing(state, path), path)
+          const writes = flags === "r+" || (Number(flags) & accessMode) === constants.O_RDWR
+          if (flags !== "r" && !writes && (Number(flags) & accessMode) !== constants.O_RDONLY) {
+            throw failed("EINVAL", path)
+          }
+          return handleOf(writes ? existingFile(state, path) : existing(state, path), path)
         })
       }
       return call(`create ${path}`, () => {

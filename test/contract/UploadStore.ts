@@ -148,6 +148,26 @@ export const suite = (name: string, layer: Layer.Layer<UploadStore | MemoryFiles
         expect(winners).toEqual([yield* shown("a")])
       }).pipe(Effect.provide(layer)))
 
+    it.scoped("takes a name below a file for taken at that file, and the name of a folder for taken", () =>
+      Effect.gen(function*() {
+        const store = yield* UploadStore
+        const [one, two] = [Effect.succeed(yield* stage(key(1), "one")), Effect.succeed(yield* stage(key(2), "two"))]
+        yield* store.publish(key(1), one, safe("x/a"), "exclusive")
+        for (const mode of ["exclusive", "overwrite"] as const) {
+          for (const [name, taken] of [["x/a/b", "x/a"], ["x/a/b/c", "x/a"], ["x", "x"]] as const) {
+            expect(yield* store.holder(key(2), safe(name))).toBe("other")
+            expect(yield* store.holder(key(1), safe(name))).toBe("other")
+            expect(yield* Effect.flip(store.publish(key(2), two, safe(name), mode))).toMatchObject({
+              _tag: "NameTaken",
+              name: taken
+            })
+            expect(yield* store.contentOf(safe(name))).toEqual(Option.none())
+          }
+        }
+        expect(yield* names).toEqual(["x/a"])
+        expect(yield* store.holder(key(2), safe("y/z/a"))).toBe("nobody")
+      }).pipe(Effect.provide(layer)))
+
     it.scoped("knows who holds a name", () =>
       Effect.gen(function*() {
         const store = yield* UploadStore

@@ -28,10 +28,10 @@ const read = (...path: ReadonlyArray<string>) => Fs.readFileSync(Path.join(...pa
 
 /** Stages `bytes` and publishes them. */
 const publish = Effect.fnUntraced(
-  function*(name: string, bytes: string, mode: "exclusive" | "overwrite" = "exclusive") {
+  function*(name: string, bytes: string, mode: "exclusive" | "overwrite" = "exclusive", as = 1) {
     const store = yield* UploadStore
-    const extents = yield* stage(key(1), bytes)
-    yield* store.publish(key(1), Effect.succeed(extents), safe(name), mode)
+    const extents = yield* stage(key(as), bytes)
+    yield* store.publish(key(as), Effect.succeed(extents), safe(name), mode)
   }
 )
 
@@ -56,27 +56,6 @@ describe("UploadStoreFileSystem", () => {
       expect(Fs.statSync(path)).toMatchObject({ ino: before.ino, mtimeMs: before.mtimeMs })
     }))
 
-  it.scoped("takes names of links, broken links and folders for taken", () =>
-    Effect.gen(function*() {
-      const folder = yield* RawFiles.temporaryFolder
-      Fs.symlinkSync(Path.join(folder, "nowhere"), Path.join(folder, "broken"))
-      Fs.writeFileSync(Path.join(folder, "target"), "target")
-      Fs.symlinkSync(Path.join(folder, "target"), Path.join(folder, "link"))
-      Fs.mkdirSync(Path.join(folder, "dir"))
-      for (const name of ["broken", "link", "dir"]) {
-        yield* using(
-          folder,
-          Effect.gen(function*() {
-            const store = yield* UploadStore
-            expect(yield* store.holder(key(1), safe(name))).toBe("other")
-            expect((yield* Effect.flip(publish(name, "ours")))._tag).toBe("NameTaken")
-            yield* store.drop(key(1))
-          })
-        )
-      }
-      expect(Fs.existsSync(Path.join(folder, "nowhere"))).toBe(false)
-    }))
-
   it.scoped("overwrites by putting another file under the name: who reads the old one goes on reading it", () =>
     Effect.gen(function*() {
       const folder = yield* RawFiles.temporaryFolder
@@ -87,34 +66,6 @@ describe("UploadStoreFileSystem", () => {
       expect(Fs.readFileSync(reader, "utf8")).toBe("theirs")
       Fs.closeSync(reader)
       expect(read(path)).toBe("ours")
-    }))
-
-  it.scoped("overwrites a link, not what it points to; a folder it does not overwrite", () =>
-    Effect.gen(function*() {
-      const folder = yield* RawFiles.temporaryFolder
-      Fs.writeFileSync(Path.join(folder, "target"), "target")
-      Fs.symlinkSync(Path.join(folder, "target"), Path.join(folder, "link"))
-      Fs.mkdirSync(Path.join(folder, "dir"))
-      yield* using(folder, publish("link", "ours", "overwrite"))
-      expect([read(folder, "link"), read(folder, "target")]).toEqual(["ours", "target"])
-      yield* using(folder, Effect.flatMap(UploadStore, (store) => store.drop(key(1))))
-      expect((yield* Effect.flip(using(folder, publish("dir", "ours", "overwrite"))))._tag).toBe("NameTaken")
-      expect(Fs.readdirSync(Path.join(folder, "dir"))).toEqual([])
-    }))
-
-  it.scoped("refuses a sub-folder that is a link, and a name under a file", () =>
-    Effect.gen(function*() {
-      const folder = yield* RawFiles.temporaryFolder
-      const outside = yield* RawFiles.temporaryFolder
-      Fs.symlinkSync(outside, Path.join(folder, "link"))
-      Fs.writeFileSync(Path.join(folder, "file"), "theirs")
-      for (const name of ["link/a", "link/x/a", "file/a"]) {
-        const error = yield* Effect.flip(using(folder, publish(name, "ours")))
-        expect(error).toMatchObject({ _tag: "ServerFailure", message: expect.stringContaining("ENOTDIR") })
-        yield* using(folder, Effect.flatMap(UploadStore, (store) => store.drop(key(1))))
-      }
-      expect(Fs.readdirSync(outside)).toEqual([])
-      expect(read(folder, "file")).toBe("theirs")
     }))
 
   it.scoped("goes on after a restart with what it had", () =>
@@ -249,6 +200,40 @@ describe("UploadStoreFileSystem", () => {
       const error = yield* Effect.flip(using(Path.join(folder, "file"), Effect.void))
       expect(error).toMatchObject({ _tag: "ServerFailure", message: expect.stringContaining("EEXIST") })
     }))
+
+  it.scoped("makes files of exactly the mode it was given and folders for owner and group, whatever the umask", () =>
+    Effect.gen(function*() {
+      const mode = (path: string) => Fs.statSync(path).mode & 0o7777
+      const umask = process.umask()
+      yield* Effect.addFinalizer(() => Effect.sync(() => process.umask(umask)))
+      for (const [mask, fileMode, made] of [[0, undefined, 0o640], [0o077, undefined, 0o640], [0o077, 0o664, 0o664]]) {
+        const folder = yield* RawFiles.temporaryFolder
+        process.umask(mask!)
+        yield* Effect.provide(
+          Effect.andThen(publish("x/y/a", "ours"), publish("x/y/b", "ours", "overwrite", 2)),
+          UploadStoreFileSystem.layer({ outputDir: folder, ...(fileMode === undefined ? {} : { fileMode }) })
+        )
+        const at = (...path: ReadonlyArray<string>) => mode(Path.join(folder, ...path))
+        expect([at("x", "y", "a"), at("x", "y", "b")]).toEqual([made, made])
+        expect([at("x"), at("x", "y"), at(".indexedcp"), at(".indexedcp", "parts")]).toEqual([
+          0o750,
+          0o750,
+          0o750,
+          0o750
+        ])
+      }
+    }))
+
+  it.scoped.each([0o750, 0o641, 0o650, 0o4640, 0o440, -1, 0.5])(
+    "refuses a mode with which files could be executed or not gone on with: %d",
+    (fileMode) =>
+      Effect.gen(function*() {
+        const outputDir = Path.join(yield* RawFiles.temporaryFolder, "output")
+        const error = yield* Effect.flip(Layer.build(UploadStoreFileSystem.layer({ outputDir, fileMode })))
+        expect(error).toMatchObject({ _tag: "ServerFailure", message: expect.stringContaining("choose one like 0640") })
+        expect(Fs.existsSync(outputDir)).toBe(false)
+      })
+  )
 
   it.scoped("leaves no traces of its proofs", () =>
     Effect.gen(function*() {

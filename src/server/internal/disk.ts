@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type { BigIntStats } from "node:fs"
 import type * as Fs from "node:fs/promises"
 
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
@@ -63,8 +64,9 @@ export const make = (calls: FileSystemCalls, durability: Durability) => ({
   },
 
   /** Windows opens no folders: there the file system's own journal has to do. */
-  syncFolder: async (folder: string): Promise<void> => {
+  syncFolder: async (folder: string | Fs.FileHandle): Promise<void> => {
     if (durability === "process" || process.platform === "win32") return
+    if (typeof folder !== "string") return folder.sync()
     const handle = await calls.open(folder, "r")
     try {
       await handle.sync()
@@ -73,15 +75,29 @@ export const make = (calls: FileSystemCalls, durability: Durability) => ({
     }
   },
 
-  /** The same for two names of one file; nothing when there is no such name. Links are not followed. */
-  identity: async (path: string): Promise<string | undefined> => {
-    let found: string | undefined
+  /** What stands under a path; nothing when there is nothing. Links are not followed. */
+  look: async (path: string): Promise<Found | undefined> => {
+    let found: Found | undefined
     await unless(["ENOENT"], async () => {
-      const { dev, ino, mode } = await calls.lstat(path, { bigint: true })
-      found = `${dev}:${ino}:${mode}`
+      found = foundOf(await calls.lstat(path, { bigint: true }))
     })
     return found
   }
+})
+
+/** What stands under a path. */
+export interface Found {
+  /** The same for two names of one file. */
+  readonly id: string
+  /** A plain file: no link, device, FIFO, socket or folder. */
+  readonly isFile: boolean
+  readonly isFolder: boolean
+}
+
+export const foundOf = (stats: BigIntStats): Found => ({
+  id: `${stats.dev}:${stats.ino}:${stats.mode}`,
+  isFile: stats.isFile(),
+  isFolder: stats.isDirectory()
 })
 
 export type Disk = ReturnType<typeof make>

@@ -23,6 +23,16 @@ import type { Writers } from "./writers.ts"
 
 type Failure = Conflict | StoreError | LedgerError
 
+/**
+ * So many names are looked at before one is tried: only publishing tells a name that is taken from one whose folder has
+ * become something else meanwhile, below which all are.
+ */
+const most = 1000
+
+/** The next number for a part; the parts below it begin anew. */
+const after = (numbers: ReadonlyArray<number>, part: number): ReadonlyArray<number> =>
+  Array.from({ length: part + 1 }, (_, at) => (numbers[at] ?? 0) + (at === part ? 1 : 0))
+
 export const make = (
   store: Context.Tag.Service<UploadStore>,
   ledger: Context.Tag.Service<UploadLedger>,
@@ -34,22 +44,38 @@ export const make = (
 ) => {
   const mode = onConflict === "overwrite" ? "overwrite" : "exclusive"
 
-  const attempt = (upload: Upload, name: SafeName.SafeName, number: number): Effect.Effect<string, StoreError> =>
+  /**
+   * Publishes under a name, and where that is taken under the next free one: `numbers` says which is the next for each part
+   * of it. The part that is taken is the file's, or a folder's where something stands that is no folder.
+   */
+  const attempt = (
+    upload: Upload,
+    name: SafeName.SafeName,
+    numbers: ReadonlyArray<number>
+  ): Effect.Effect<string, StoreError> =>
     store.publish(upload.key, ledger.extents(upload.key), name, mode).pipe(
       Effect.as(name),
-      Effect.catchTag("NameTaken", () =>
+      Effect.catchTag("NameTaken", (taken) =>
         Effect.gen(function*() {
-          const numbered = (at: number) => SafeName.numbered(upload.plannedName as SafeName.SafeName, at)
-          let free = number
-          while ((yield* store.holder(upload.key, numbered(free))) === "other") free++
+          const numbered = (numbers: ReadonlyArray<number>) =>
+            SafeName.numberedParts(upload.plannedName as SafeName.SafeName, numbers)
+          const file = name.split("/").length - 1
+          const part = Math.min(file, taken.name.split("/").length - 1)
+          let free = after(numbers, part)
+          if (part === file) {
+            for (let looked = 0; looked < most; looked++) {
+              if ((yield* store.holder(upload.key, numbered(free))) !== "other") break
+              free = after(free, part)
+            }
+          }
           // recorded before the name is taken: a crash in between must not publish a second time under another one
           yield* ledger.publishing(upload.key, numbered(free))
-          return yield* attempt(upload, numbered(free), free + 1)
+          return yield* attempt(upload, numbered(free), free)
         }))
     )
 
   /** Shows the upload under its name, or under the next free one; returns that. Repeatable. */
-  const publish = (upload: Upload) => attempt(upload, upload.name as SafeName.SafeName, 1)
+  const publish = (upload: Upload) => attempt(upload, upload.name as SafeName.SafeName, [])
 
   /**
    * Compares the ledger with what is in storage, where somebody may have removed or shortened a part file: what is gone is
