@@ -45,6 +45,8 @@ export interface ServerOptions
   readonly durability?: Durability
   /** How files are named after the client's names. Default `sanitize`. */
   readonly pathMode?: FilenameGenerator.PathMode
+  /** The mode of received files, whatever the umask, without any right to execute. Default 0o640. */
+  readonly fileMode?: number
   /** Names the files on the server, in place of `pathMode`. */
   readonly filenameGenerator?: Layer.Layer<FilenameGenerator.FilenameGenerator>
 }
@@ -68,7 +70,11 @@ export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer
     Layer.provide(Receiver.layer(options)),
     Layer.provide(metrics(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
-    Layer.provide(UploadStoreFileSystem.layer({ outputDir, durability })),
+    Layer.provide(UploadStoreFileSystem.layer({
+      outputDir,
+      durability,
+      ...(options.fileMode === undefined ? {} : { fileMode: options.fileMode })
+    })),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layerPathMode(options.pathMode ?? "sanitize")),
     Layer.provide(options.authenticator ?? keys(outputDir, options)),
     Layer.provide(OutputFolder.layer(outputDir))

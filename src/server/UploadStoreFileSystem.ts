@@ -139,13 +139,12 @@ const make = (
       limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
       free: disk.statfs === undefined
         ? Effect.succeedNone
-        : io("asking for free space", () => disk.statfs!(parts)).pipe(
+        : io("asking for free space", () => disk.statfs!(parts.at())).pipe(
           Effect.map(({ bavail, bsize }) => Option.some(bavail * bsize))
         ),
       probe: io("trying out the disk", async () => {
-        const handle = await disk.open(Path.join(parts, "ready"), "w", 0o600)
-        await handle.close()
-        await disk.rm(Path.join(parts, "ready"), { force: true })
+        await (await disk.open(parts.at("ready"), "w", 0o600)).close()
+        await disk.rm(parts.at("ready"), { force: true })
       }),
       reserve: (key) =>
         io("making a part file", async () => {
