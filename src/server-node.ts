@@ -1,5 +1,6 @@
 /** `indexedcp/server-node`: the server's layers that need Node, and the whole server as one layer. */
 export * as ApiKeysSqlite from "./server/ApiKeysSqlite.ts"
+export * as CompletionHookCommand from "./server/CompletionHookCommand.ts"
 export * as MetricsApp from "./server/MetricsApp.ts"
 export * as NodeServer from "./server/NodeServer.ts"
 export * as OutputFolder from "./server/OutputFolder.ts"
