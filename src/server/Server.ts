@@ -15,6 +15,8 @@ import * as FileName from "../protocol/FileName.ts"
 import type { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
 import * as ApiKeysSqlite from "./ApiKeysSqlite.ts"
 import * as Authenticator from "./Authenticator.ts"
+import * as CompletionHook from "./CompletionHook.ts"
+import * as CompletionHookCommand from "./CompletionHookCommand.ts"
 import * as FilenameGenerator from "./FilenameGenerator.ts"
 import * as HttpApp from "./HttpApp.ts"
 import type { Durability } from "./internal/disk.ts"
@@ -35,6 +37,10 @@ export interface ServerOptions
   readonly apiKey?: Redacted.Redacted
   /** Failures of one address before it has to wait. Default 50. */
   readonly maxAuthFailures?: number
+  /** A command for the system's shell, run for every completed upload ({@link CompletionHookCommand}). Default: none. */
+  readonly onComplete?: string
+  /** Told of every completed upload, in place of `onComplete`. */
+  readonly completionHook?: Layer.Layer<CompletionHook.CompletionHook>
   /** With it `/metrics` stands beside `/upload`, or asks for it at `metricsAddress`. Default: no metrics beside `/upload`. */
   readonly metricsKey?: Redacted.Redacted
   /** Where `/metrics` stands alone: `host:port`, or a port of 127.0.0.1. Default: nowhere. */
@@ -68,6 +74,7 @@ export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer
   return Layer.unwrapEffect(Effect.map(app(options), (app) => HttpServer.serve(app))).pipe(
     Layer.provideMerge(NodeServer.layer(options)),
     Layer.provide(Receiver.layer(options)),
+    Layer.provide(hook(outputDir, options)),
     Layer.provide(metrics(options)),
     Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
     Layer.provide(UploadStoreFileSystem.layer({
@@ -87,6 +94,11 @@ const app = (options: ServerOptions) =>
     options.metricsKey === undefined || options.metricsAddress !== undefined
       ? Effect.succeed(app)
       : MetricsApp.beside(app, { key: options.metricsKey, basePath: options.basePath ?? "" }))
+
+/** What is told of completed uploads. */
+const hook = (outputDir: string, { completionHook, onComplete }: ServerOptions) =>
+  completionHook ??
+    (onComplete === undefined ? CompletionHook.layer : CompletionHookCommand.layer({ command: onComplete, outputDir }))
 
 /** The metrics at an address of their own, if they have one. */
 const metrics = ({ metricsAddress, metricsKey }: ServerOptions) => {
