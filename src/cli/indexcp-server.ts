@@ -18,6 +18,7 @@ import * as FileName from "../protocol/FileName.ts"
 import { ApiKeys } from "../server/ApiKeys.ts"
 import * as NodeServer from "../server/NodeServer.ts"
 import * as Server from "../server/Server.ts"
+import * as Tracing from "../server/Tracing.ts"
 import * as ExitCode from "./ExitCode.ts"
 import * as Help from "./help.ts"
 import { keys, withKeys } from "./keys.ts"
@@ -112,7 +113,10 @@ const command = (logLevel: Option.Option<string>) =>
         yield* Effect.forEach(warnings, (line) => Logs.say(logFormat, line, LogLevel.Warning), { discard: true })
         const problem = contradiction(resolved)
         if (problem !== undefined) return yield* problem
-        const served = Effect.provide(serve(resolved.values), Logs.layer(logFormat, level))
+        const served = Effect.provide(
+          serve(resolved.values),
+          Layer.provideMerge(Tracing.layer, Logs.layer(logFormat, level))
+        )
         yield* logFormat === "json" ? Effect.catchAll(served, asRecord) : served
       })
   ).pipe(Command.withDescription("Take files from clients and put them into a folder"))

@@ -67,7 +67,10 @@ export const sections = {
     maxHeaderSize: setting(Kind.bytes(1024), "16KiB", "The largest first line and headers of a request"),
     maxNameLength: setting(Kind.count(1), "4096", "The longest file name, in bytes"),
     maxOpenUploads: setting(Kind.count(1), "10000", "Unfinished uploads of one key"),
-    maxKeyBytes: optional(Kind.bytes(1), "Bytes that the unfinished uploads of one key may take. Default: no limit"),
+    maxKeyBytes: optional(
+      Kind.bytes(1),
+      "Bytes that one key may have on record, unfinished or complete. Default: no limit"
+    ),
     minFreeSpace: setting(Kind.bytes(0), "256MiB", "Disk space that stays free"),
     maxRequests: setting(Kind.count(1), "1000", "Requests at a time"),
     maxConnections: setting(Kind.count(1), "2000", "Connections at a time"),
@@ -76,7 +79,7 @@ export const sections = {
   TIMES: {
     headersTimeout: setting(Kind.timer, "15s", "How long the headers of a request may take"),
     keepAliveTimeout: setting(Kind.timer, "65s", "How long a connection stays open on which nothing is asked"),
-    bodyTimeout: setting(Kind.timer, "30s", "A body of which nothing comes for so long is cut off"),
+    bodyTimeout: setting(Kind.timer, "30s", "In so much time a body has to come as fast as --min-body-rate"),
     minBodyRate: setting(Kind.rate, "100B/s", "A body that comes slower than this is cut off"),
     drainTimeout: setting(Kind.timer, "10s", "How long requests may take to end when the server stops"),
     unfinishedLifetime: setting(
@@ -99,7 +102,10 @@ export const sections = {
   OPERATION: {
     onComplete: optional(Kind.text("command"), "A command to run after each received file. Default: none"),
     metricsKey: optional(Kind.secret("key"), "The key for /metrics"),
-    metricsAddress: optional(Kind.address, "Where /metrics is alone, like 127.0.0.1:9100. Default: beside /upload"),
+    metricsAddress: optional(
+      Kind.address,
+      "Where /metrics is alone, like 127.0.0.1:9100. Default: beside /upload, with --metrics-key only"
+    ),
     logFormat: setting(Kind.choice("human", "json"), "human", "Logs on stderr, as lines to read or as JSON"),
     logLevel: setting(
       Kind.choice("trace", "debug", "info", "warning", "error", "fatal", "none"),
