@@ -44,7 +44,9 @@ export const make = Effect.fnUntraced(function*(
   const share = () =>
     Math.min(gather.most, Math.max(gather.least, Math.floor(options.bodyMemory / Math.max(1, bodies))))
 
-  const free = yield* Effect.cachedWithTTL(store.free, freeFor)
+  const [found, forget] = yield* Effect.cachedInvalidateWithTTL(store.free, freeFor)
+  // that a disk did not answer once is not believed
+  const free = Effect.tapError(found, () => forget)
   /** Between looking at a key's bytes and counting more nobody else may do so. */
   const one = yield* Effect.makeSemaphore(1)
   /** Bytes that a key's bodies in flight may still add. */

@@ -134,8 +134,11 @@ export const make = (
       }))
 
   /** Looks whether a body of unknown length is empty. It is not read before there is room for what it may add. */
-  const begin = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) {
-    if (upload.state === "receiving" && Option.isNone(yield* ledger.chunk(upload.key, chunk.offset))) {
+  const begin = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload) {
+    const there = yield* ledger.find(request.principal.name, chunk.id)
+    if (Option.isNone(there)) {
+      if (!chunk.known) yield* limits.opening(request)
+    } else if (there.value.state === "receiving" && Option.isNone(yield* ledger.chunk(there.value.key, chunk.offset))) {
       yield* Effect.scoped(limits.writing(request, chunk.offset, Number.MAX_SAFE_INTEGER))
     }
     return { ...request, body: yield* Body.peek(request.body) }
@@ -156,14 +159,14 @@ export const make = (
 
   return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
     yield* Effect.annotateCurrentSpan({ upload: chunk.id, file: asked.chunk.fileName, offset: chunk.offset })
-    const upload = yield* find(asked, chunk)
+    const request = Option.isNone(asked.body.length) ? yield* begin(asked, chunk) : asked
+    const upload = yield* find(request, chunk)
     if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
       return yield* new Conflict({
         message: "The upload has another size or Repr-Digest; a changed file is a new upload under a new id"
       })
     }
     if (upload.state === "failed") return yield* new Conflict({ message: differs })
-    const request = Option.isNone(asked.body.length) ? yield* begin(asked, chunk, upload) : asked
     const settled: Settled = upload.state !== "receiving"
       ? yield* after(request, chunk, upload)
       : Option.contains(request.body.length, 0)
