@@ -1,7 +1,12 @@
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
-const longest = ["proof/receiver.test.ts", "proof/uploader.test.ts", "integration/kill.test.ts"]
+const longest = [
+  "proof/receiver.test.ts",
+  "proof/uploader.test.ts",
+  "integration/kill.test.ts",
+  "hostile/names.test.ts"
+]
 
 /** So that none of them is left running alone at the end. */
 class LongestFirst extends BaseSequencer {

@@ -25,7 +25,8 @@ const freeFor = "100 millis"
 /** Seconds after which a key with too many open uploads may come again. */
 const openRetry = 60
 
-const noRoom = new StorageFull({ message: "The server has no room left for this; it will be taken once there is" })
+const noRoom = () =>
+  new StorageFull({ message: "The server has no room left for this; it will be taken once there is" })
 
 const fileTooLarge = (most: number) =>
   new TooLarge({ message: `A file may have ${most} bytes at most on this server; split it, or ask its operator` })
@@ -55,7 +56,7 @@ export const make = Effect.fnUntraced(function*(
   const hasRoom = (bytes: number): Effect.Effect<void, StoreError> =>
     Effect.flatMap(
       free,
-      (free) => Option.exists(free, (free) => free - bytes < minFreeSpace) ? Effect.fail(noRoom) : Effect.void
+      (free) => Option.exists(free, (free) => free - bytes < minFreeSpace) ? Effect.fail(noRoom()) : Effect.void
     )
 
   const left = (principal: string): Effect.Effect<number, LedgerError> =>
@@ -63,10 +64,11 @@ export const make = Effect.fnUntraced(function*(
       ? Effect.succeed(Number.MAX_SAFE_INTEGER)
       : Effect.map(ledger.bytesOf(principal), (held) => maxKeyBytes - held - (adding.get(principal) ?? 0))
 
-  const keyFull = new StorageFull({
-    message:
-      `This key may have ${maxKeyBytes} bytes on this server, and has; delete unfinished uploads, or ask its operator`
-  })
+  const keyFull = () =>
+    new StorageFull({
+      message:
+        `This key may have ${maxKeyBytes} bytes on this server, and has; delete unfinished uploads, or ask its operator`
+    })
 
   const add = (principal: string, bytes: number): void => {
     const sum = (adding.get(principal) ?? 0) + bytes
@@ -117,7 +119,7 @@ export const make = Effect.fnUntraced(function*(
         if (maxKeyBytes !== undefined && bytes > maxKeyBytes) {
           return yield* new TooLarge({ message: `A key may have ${maxKeyBytes} bytes in all on this server` })
         }
-        if (bytes > (yield* left(principal))) return yield* keyFull
+        if (bytes > (yield* left(principal))) return yield* keyFull()
         yield* hasRoom(bytes)
       }),
 
@@ -130,7 +132,7 @@ export const make = Effect.fnUntraced(function*(
       offset: number,
       free: number
     ): Effect.Effect<
-      { readonly limit: number; readonly beyond: Option.Option<TooLarge | StorageFull> },
+      { readonly limit: number; readonly beyond: Option.Option<() => TooLarge | StorageFull> },
       TooLarge | StoreError | LedgerError,
       Scope.Scope
     > =>
@@ -139,11 +141,11 @@ export const make = Effect.fnUntraced(function*(
         if (offset + length > maxFileSize) return yield* fileTooLarge(maxFileSize)
         yield* hasRoom(length)
         const most = Math.min(free, maxFileSize - offset)
-        const beyond = most < free ? Option.some(fileTooLarge(maxFileSize)) : Option.none()
+        const beyond = most < free ? Option.some(() => fileTooLarge(maxFileSize)) : Option.none()
         if (maxKeyBytes === undefined) return { limit: most, beyond }
         const counted = yield* Effect.acquireRelease(
           one.withPermits(1)(Effect.flatMap(left(principal.name), (quota) => {
-            if (quota <= 0 || length > quota) return Effect.fail(keyFull)
+            if (quota <= 0 || length > quota) return Effect.fail(keyFull())
             const bytes = Option.getOrElse(body.length, () => Math.min(most, quota, maxChunkSize))
             return Effect.sync(() => {
               add(principal.name, bytes)

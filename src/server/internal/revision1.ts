@@ -70,7 +70,8 @@ export const make = (
         store.write({ key, offset, limit }, request.body).pipe(
           Effect.catchTag(
             "BodyTooLong",
-            ({ message }) => Effect.fail(Option.getOrElse(beyond, () => new Conflict({ message })))
+            ({ message }) =>
+              Effect.fail(Option.match(beyond, { onNone: () => new Conflict({ message }), onSome: (why) => why() }))
           ),
           Effect.tap((extent) => verify(request.chunk, extent))
         )

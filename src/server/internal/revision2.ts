@@ -123,10 +123,10 @@ export const make = (
           store.write({ key: upload.key, offset: chunk.offset, limit }, request.body),
           "BodyTooLong",
           ({ message }) =>
-            Effect.fail(Option.getOrElse(
-              beyond,
-              () => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` })
-            ))
+            Effect.fail(Option.match(beyond, {
+              onNone: () => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` }),
+              onSome: (why) => why()
+            }))
         )
         yield* verify(request.chunk, extent)
         const written = extent.length > 0 ? Option.some({ fence: claim.fence, extent }) : Option.none()
