@@ -117,7 +117,7 @@ type AnyCommand = Command.Command<string, unknown, unknown, unknown>
 /**
  * The words after the program's name in the order in which the parser understands them: command, options, `--`,
  * arguments. An option that the command does not know is a usage error that names the nearest one. `help add` is
- * `add --help`, and no words at all are `--help`.
+ * `add --help`, and no words at all are `--help` where a command has to be chosen.
  */
 export const read = (
   command: AnyCommand,
@@ -132,7 +132,8 @@ export const read = (
     const all = withBuiltIn([...usages.values()].flatMap(options))
 
     const { args, given } = split(words, all)
-    const asksHelp = args[0] === "help" || words.length === 0 || given.some(({ name }) => /^(--help|-h)$/.test(name))
+    const asksHelp = args[0] === "help" || (words.length === 0 && !isAlone) ||
+      given.some(({ name }) => /^(--help|-h)$/.test(name))
     const [name, ...rest] = isAlone ? [own!, ...args] : args[0] === "help" ? args.slice(1) : args
     const usage = usages.get(name ?? "")
     if (name !== undefined && usage === undefined) {

@@ -51,6 +51,19 @@ const idleConnection = (url: string) =>
     assert.strictEqual(Object.values(agent.freeSockets).flat().length, 1)
   })
 
+describe("without any words", () => {
+  it.scopedLive("it starts, by the environment alone", () =>
+    Effect.gen(function*() {
+      const home = yield* folderWith({})
+      const variables = { INDEXCP_PORT: "0", INDEXCP_OUTPUT_DIR: "received", INDEXCP_API_KEY: "k" }
+      const server = yield* start("indexcp-server", [], { bundle: bundled, home, variables })
+      const url = yield* server.said(/^Listening on (\S+)$/m)
+      assert.strictEqual((yield* post(url, "k", "x")).status, 200)
+      yield* server.signal("SIGTERM")
+      assert.strictEqual((yield* server.ended).code, 0)
+    }))
+})
+
 describe("the key", () => {
   it.scopedLive("is made at each start when there is none, and told once, on stderr", () =>
     Effect.gen(function*() {
