@@ -35,7 +35,7 @@ export const buffered = async (bench: Bench): Promise<Report.CaseReport> => {
   }))
   const uploadRate = Numbers.median((steps[1]?.seconds ?? []).map((seconds) => bytes / MiB / seconds))
   return {
-    letter: "B",
+    id: "B",
     title: `${Numbers.bytesText(bytes)}, \`add\` then \`upload\``,
     columns: Report.contestColumns,
     rows: [

@@ -59,7 +59,7 @@ export const direct = async (bench: Bench): Promise<Report.CaseReport> => {
     return ours === undefined || theirs === undefined ? Number.NaN : ratio(ours, theirs)
   }
   return {
-    letter: "A",
+    id: "A",
     title: `${bytesText(bytes)}, direct upload, default settings`,
     columns: Report.contestColumns,
     rows: results.map(Report.contestRow),

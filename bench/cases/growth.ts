@@ -94,7 +94,7 @@ export const growth = async (bench: Bench): Promise<Report.CaseReport> => {
   }
 
   return {
-    letter: "G",
+    id: "G",
     title: "Growth",
     columns: Report.contestColumns,
     rows: [

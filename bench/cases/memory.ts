@@ -36,7 +36,7 @@ export const memory = async (bench: Bench): Promise<Report.CaseReport> => {
   const direct = results.slice(0, -1)
   const all = results.at(-1)
   return {
-    letter: "F",
+    id: "F",
     title: "Memory",
     columns: Report.contestColumns,
     rows: results.map(Report.contestRow),

@@ -47,7 +47,7 @@ export const smallChunks = async (bench: Bench): Promise<Report.CaseReport> => {
   const [ours, fixed, tus] = results
   if (ours === undefined || fixed === undefined || tus === undefined) throw new Error("there are three contenders")
   return {
-    letter: "E",
+    id: "E",
     title: `${Numbers.bytesText(bytes)} in chunks of 64 KiB`,
     columns: Report.contestColumns,
     rows: results.map(Report.contestRow),

@@ -42,7 +42,7 @@ export const smallFiles = async (bench: Bench): Promise<Report.CaseReport> => {
   const [ours, tus, loop] = results
   if (ours === undefined || tus === undefined || loop === undefined) throw new Error("there are three contenders")
   return {
-    letter: "C",
+    id: "C",
     title: `${files} files of ${Numbers.bytesText(smallFileSize)}, durable`,
     columns: Report.contestColumns,
     rows: results.map(Report.contestRow),

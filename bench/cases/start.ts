@@ -34,7 +34,7 @@ export const start = async (bench: Bench): Promise<Report.CaseReport> => {
   const client = starts["indexcp --version"]
   const server = starts["indexcp-server, until it listens"]
   return {
-    letter: "H",
+    id: "H",
     title: `Start, medians of ${bench.settings.starts}`,
     columns: ["", "time", "from – to", "of node -e 0"],
     rows: Object.entries(starts).map(([name, seconds]) => ({

@@ -48,7 +48,7 @@ export const uploaders = async (bench: Bench): Promise<Report.CaseReport> => {
   const refused = rounds.reduce((sum, round) => sum + round.refused, 0)
   const chunks = rounds.reduce((sum, { chunkMillis }) => sum + chunkMillis.length, 0)
   return {
-    letter: "D",
+    id: "D",
     title: `${uploaders} uploaders at once, ${Numbers.bytesText(uploaderSize)} each, from the first byte on`,
     columns: Report.contestColumns,
     rows: [all, alone].map(Report.contestRow),

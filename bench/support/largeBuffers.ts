@@ -46,6 +46,8 @@ const quickPlace = (folder: string, bytes: number): string => {
 /** A buffer of so many files of a few bytes. */
 export const ofFiles = async (home: string, count: number): Promise<void> => {
   const place = quickPlace(Path.dirname(home), GiB)
+  const remove = () => Fs.rmSync(place, { recursive: true, force: true })
+  process.on("exit", remove)
   try {
     const database = Path.join(place, "indexcp.db")
     await fill(
@@ -60,7 +62,8 @@ export const ofFiles = async (home: string, count: number): Promise<void> => {
     Fs.mkdirSync(Path.dirname(fileOf(home)), { recursive: true, mode: 0o700 })
     Fs.copyFileSync(database, fileOf(home))
   } finally {
-    Fs.rmSync(place, { recursive: true, force: true })
+    remove()
+    process.off("exit", remove)
   }
 }
 

@@ -25,7 +25,8 @@ export interface Check {
 }
 
 export interface CaseReport {
-  readonly letter: string
+  /** How `--cases` calls it; one of a single id shows it. */
+  readonly id: string
   readonly title: string
   readonly columns: ReadonlyArray<string>
   readonly rows: ReadonlyArray<Row>
@@ -113,9 +114,9 @@ export const contestSamples = (results: ReadonlyArray<Result>): Record<string, u
 const line = (cells: ReadonlyArray<string>): string => `| ${cells.join(" | ")} |`
 
 /** A case as Markdown. */
-export const caseText = ({ checks, columns, letter, notes, rows, title }: CaseReport): string =>
+export const caseText = ({ checks, columns, id, notes, rows, title }: CaseReport): string =>
   [
-    `## ${letter}. ${title}`,
+    id.length === 1 ? `## ${id}. ${title}` : `## ${title}`,
     "",
     line(columns),
     line(columns.map((_, at) => at === 0 ? "---" : "---:")),

@@ -15,14 +15,27 @@ export type Case = (bench: Bench) => Promise<Report.CaseReport>
 
 const say = (line: string): void => console.error(line)
 
-/** Whatever happens, nothing is left running and nothing is left on the disk. */
-const cleanUpOnSignals = (folder: string): void => {
-  for (const [signal, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
-    process.on(signal, () => {
-      Measure.killAll()
-      Fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
-      process.exit(code)
-    })
+/** However it ends, nothing is left running and nothing is left on the disk. */
+const cleanUpAtTheEnd = (folder: string): void => {
+  process.on("exit", () => {
+    Measure.killAll()
+    Fs.rmSync(folder, { recursive: true, force: true, maxRetries: 5 })
+  })
+  process.on("SIGINT", () => process.exit(130))
+  process.on("SIGTERM", () => process.exit(143))
+}
+
+/** A case that could not be measured: the others go on, and the whole ends with 1. */
+const failed = (id: string, error: unknown): Report.CaseReport => {
+  process.exitCode = 1
+  return {
+    id,
+    title: "failed",
+    columns: [""],
+    rows: [],
+    checks: [],
+    notes: [`It could not be measured:\n\n\`\`\`\n${error instanceof Error ? error.message : String(error)}\n\`\`\``],
+    samples: {}
   }
 }
 
@@ -34,38 +47,35 @@ export const measure = async (
   cases: Readonly<Record<string, Case>>
 ): Promise<void> => {
   const folder = Fs.mkdtempSync(Path.join(settings.dir, "indexedcp-bench-"))
-  cleanUpOnSignals(folder)
+  cleanUpAtTheEnd(folder)
   const startedAt = new Date()
   const machine = Machine.describe(folder)
   const reports: Array<Report.CaseReport> = []
-  const run = (): Report.Run => ({
-    title,
-    machine,
-    settings,
-    command,
-    startedAt: startedAt.toISOString().slice(0, 16).replace("T", " "),
-    minutes: (Date.now() - startedAt.getTime()) / 60_000,
-    cases: reports
-  })
-  try {
-    for (const letter of settings.cases) {
-      const one = cases[letter]
-      if (one === undefined) continue
-      say(`${letter} …`)
-      const own = Path.join(folder, letter)
-      Fs.mkdirSync(own)
-      const report = await one({ settings, folder: own, say })
-      Fs.rmSync(own, { recursive: true, force: true })
-      reports.push(report)
-      console.log(Report.caseText(report))
+  /** After each case: a run that is stopped leaves what it has. */
+  const write = (): void => {
+    const run: Report.Run = {
+      title,
+      machine,
+      settings,
+      command,
+      startedAt: startedAt.toISOString().slice(0, 16).replace("T", " "),
+      minutes: (Date.now() - startedAt.getTime()) / 60_000,
+      cases: reports
     }
-  } finally {
-    Measure.killAll()
-    Fs.rmSync(folder, { recursive: true, force: true })
-    if (reports.length > 0) {
-      Fs.writeFileSync(`${settings.out}.md`, Report.markdown(run()))
-      Fs.writeFileSync(`${settings.out}.json`, Report.json(run()))
-      say(`Written: ${settings.out}.md and ${settings.out}.json`)
-    }
+    Fs.writeFileSync(`${settings.out}.md`, Report.markdown(run))
+    Fs.writeFileSync(`${settings.out}.json`, Report.json(run))
   }
+  for (const id of settings.cases) {
+    const one = cases[id]
+    if (one === undefined) continue
+    say(`${id} …`)
+    const own = Path.join(folder, id)
+    Fs.mkdirSync(own)
+    const report = await one({ settings, folder: own, say }).catch((error: unknown) => failed(id, error))
+    Fs.rmSync(own, { recursive: true, force: true })
+    reports.push(report)
+    console.log(Report.caseText(report))
+    write()
+  }
+  say(`Written: ${settings.out}.md and ${settings.out}.json`)
 }

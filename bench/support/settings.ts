@@ -11,7 +11,7 @@ export const MiB = 1024 * KiB
 export const GiB = 1024 * MiB
 
 export interface Settings {
-  /** Letters of cases, in order. */
+  /** In order. */
   readonly cases: ReadonlyArray<string>
   /** Times that everything is measured. */
   readonly rounds: number
@@ -91,7 +91,9 @@ export const parse = (args: ReadonlyArray<string>, known: ReadonlyArray<string>,
   })
   const cases = values.cases === undefined
     ? known
-    : [...new Set(values.cases.split(",").map((name) => name.trim().toUpperCase()))]
+    : [...new Set(values.cases.split(","))].map((asked) =>
+      known.find((name) => name.toLowerCase() === asked.trim().toLowerCase()) ?? asked
+    )
   const unknown = cases.filter((name) => !known.includes(name))
   if (unknown.length > 0) throw new Error(`--cases ${unknown.join(",")}: there are ${known.join(",")}`)
   const sizes = values.quick ? quick : full
