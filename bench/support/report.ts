@@ -36,7 +36,7 @@ export interface CaseReport {
   readonly samples: Readonly<Record<string, unknown>>
 }
 
-const times = (value: number): string => `${Numbers.digits(value)} ×`
+const times = (value: number): string => Number.isFinite(value) ? `${Numbers.digits(value)} ×` : "–"
 
 export const atLeast = (what: string, value: number, target: number, text = times): Check => ({
   what,
