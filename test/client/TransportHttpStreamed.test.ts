@@ -270,7 +270,8 @@ describe("TransportHttp.layerStreamed, a limit", () => {
       )
       expect(Duration.toSeconds(duration)).toBeGreaterThan(3 * 0.95)
       expect(Duration.toSeconds(duration)).toBeLessThan(3 * 1.2)
-    }).pipe(Effect.provide(layer({ limitRate: MiB }))))
+      // by the clock: a machine that is busy gets another try
+    }).pipe(Effect.provide(layer({ limitRate: MiB }))), { retry: 3, timeout: 30_000 })
 
   it.scopedLive("lets the bytes flow evenly", () =>
     Effect.gen(function*() {

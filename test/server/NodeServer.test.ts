@@ -85,23 +85,28 @@ describe("NodeServer, refused requests", () => {
 })
 
 describe("NodeServer, connections that die", () => {
-  it.scopedLive("lets a new request take over from a half-dead one within 250 ms, which sees its 503", () =>
-    Effect.gen(function*() {
-      const { folder, port } = yield* running
-      const dead = yield* connect(port)
-      yield* dead.write(chunk(0, 2 * large.length, { "x-file-size": 2 * large.length }), large)
-      yield* eventually(() => staged(folder) >= 3 * MiB)
-      const before = Date.now()
-      const fresh = yield* connect(port)
-      const whole = new Uint8Array(2 * large.length).fill(98)
-      yield* fresh.write(chunk(0, whole.length, { "x-file-size": whole.length }), whole)
-      const old = yield* dead.answer
-      expect(Date.now() - before).toBeLessThan(250)
-      expect([old.status, old.headers["retry-after"], old.headers["connection"]]).toEqual([503, "1", "close"])
-      expect(yield* dead.closed).toBe("closed")
-      expect(JSON.parse((yield* fresh.answer).body)).toMatchObject({ complete: true, duplicate: false })
-      expect(Fs.readFileSync(Path.join(folder, "a.txt")).equals(whole)).toBe(true)
-    }))
+  it.scopedLive(
+    "lets a new request take over from a half-dead one within 250 ms, which sees its 503",
+    () =>
+      Effect.gen(function*() {
+        const { folder, port } = yield* running
+        const dead = yield* connect(port)
+        yield* dead.write(chunk(0, 2 * large.length, { "x-file-size": 2 * large.length }), large)
+        yield* eventually(() => staged(folder) >= 3 * MiB)
+        const before = Date.now()
+        const fresh = yield* connect(port)
+        const whole = new Uint8Array(2 * large.length).fill(98)
+        yield* fresh.write(chunk(0, whole.length, { "x-file-size": whole.length }), whole)
+        const old = yield* dead.answer
+        expect(Date.now() - before).toBeLessThan(250)
+        expect([old.status, old.headers["retry-after"], old.headers["connection"]]).toEqual([503, "1", "close"])
+        expect(yield* dead.closed).toBe("closed")
+        expect(JSON.parse((yield* fresh.answer).body)).toMatchObject({ complete: true, duplicate: false })
+        expect(Fs.readFileSync(Path.join(folder, "a.txt")).equals(whole)).toBe(true)
+        // by the clock: a machine that is busy gets another try, a server that is slow fails them all
+      }),
+    { retry: 3 }
+  )
 
   it.scopedLive("shows its 503 to a client that goes on sending, and drains it", () =>
     Effect.gen(function*() {

@@ -236,7 +236,7 @@ describe("Receiver, revision 1: addresses and time", () => {
       yield* TestClock.adjust("100 days")
       expect(yield* send1(1, "cd")).toMatchObject({ actualFilename: "a.txt" })
       expect(yield* folder).toEqual({ "a.txt": "abcd" })
-    }).pipe(Effect.provide(layer())))
+    }).pipe(Effect.provide(layer({ upkeepInterval: "1 day" }))))
 
   it.effect("lets the operator choose the time", () =>
     Effect.gen(function*() {

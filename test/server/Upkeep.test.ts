@@ -52,7 +52,7 @@ describe("Receiver, upkeep", () => {
       yield* TestClock.adjust("2 days")
       expect(yield* refusal(state())).toBe(404)
       expect(yield* shown("a.txt")).toBe("abc")
-    }).pipe(Effect.provide(layer())))
+    }).pipe(Effect.provide(layer({ upkeepInterval: "1 day" }))))
 
   it.effect("forgets an upload of revision 1 after a year, and leaves its file alone", () =>
     Effect.gen(function*() {
