@@ -5,7 +5,7 @@
  */
 import * as HttpServer from "@effect/platform/HttpServer"
 import { expect } from "@effect/vitest"
-import { Context, Effect, Layer, Logger, LogLevel, Redacted, type Scope } from "effect"
+import { Cause, Context, Effect, Layer, Logger, LogLevel, Redacted, type Scope } from "effect"
 import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -213,6 +213,7 @@ export const run = (world: World, rows: ReadonlyArray<Row>): Effect.Effect<void>
     rows,
     (row) =>
       Effect.scoped(Effect.flatMap(row.send(world), (answers) => world.check(answers, row))).pipe(
+        Effect.timeoutFailCause({ duration: "10 seconds", onTimeout: () => Cause.die(new Error("hangs")) }),
         Effect.catchAllDefect((cause) =>
           Effect.die(new Error(`${row.name}: ${cause instanceof Error ? cause.message : String(cause)}`, { cause }))
         )
@@ -266,7 +267,10 @@ const answersIn = (received: string): ReadonlyArray<RawAnswer> =>
     return { status: Number(text.split(" ")[1]), headers: { all: text.slice(0, end) }, body: text.slice(end + 4) }
   })
 
-/** A row that is bytes on a connection and no more; exactly these answers come until the server ends it. */
+/**
+ * A row that is bytes on a connection, and behind them a question for the server's health; exactly these answers come until
+ * the server ends it, the last of them to that question where it has not ended before.
+ */
 export const all = (
   name: string,
   bytes: ReadonlyArray<string | Uint8Array>,
@@ -279,8 +283,7 @@ export const all = (
   send: ({ port }) =>
     Effect.gen(function*() {
       const connection = yield* connect(port)
-      yield* connection.write(...bytes)
-      yield* connection.end
+      yield* connection.write(...bytes, head("GET", "/health", { connection: "close" }))
       const answers = answersIn(yield* connection.rest)
       expect(answers.map(({ status }) => status)).toEqual(statuses)
       return answers
