@@ -4,9 +4,6 @@ import { createHash } from "node:crypto"
 import { one, type Row, run, world } from "../support/hostile.ts"
 import { authorized } from "../support/rawHttp.ts"
 
-/** Header bytes of a text in UTF-8. */
-const utf8 = (text: string) => Buffer.from(text, "utf8").toString("latin1")
-
 /** What is no number as the protocol writes it. */
 const noNumbers = [
   "-1",
@@ -57,10 +54,10 @@ const revision2 = (id: string) => ({ "x-file-name": "n.txt", "x-upload-id": id, 
 const numbers: ReadonlyArray<Row> = noNumbers.flatMap((text) => {
   const shown = text.slice(0, 20)
   return [
-    one(`index ${shown}`, { "x-file-name": "n.txt", "x-chunk-index": utf8(text) }, [400]),
-    one(`index ${shown}, revision 2`, { ...revision2("index"), "x-chunk-index": utf8(text) }, [400]),
-    one(`offset ${shown}`, { ...revision2("offset"), "x-chunk-offset": utf8(text) }, [400]),
-    one(`size ${shown}`, { ...revision2("size"), "x-file-size": utf8(text) }, [400])
+    one(`index ${shown}`, { "x-file-name": "n.txt", "x-chunk-index": text }, [400]),
+    one(`index ${shown}, revision 2`, { ...revision2("index"), "x-chunk-index": text }, [400]),
+    one(`offset ${shown}`, { ...revision2("offset"), "x-chunk-offset": text }, [400]),
+    one(`size ${shown}`, { ...revision2("size"), "x-file-size": text }, [400])
   ]
 })
 
@@ -141,9 +138,9 @@ const ids: ReadonlyArray<Row> = [
     "a%00",
     "x".repeat(129),
     "x".repeat(8000),
-    utf8("\u00e4"),
-    utf8("\uff55"),
-    utf8("\u0131d"),
+    "\u00e4",
+    "\uff55",
+    "\u0131d",
     "a;b",
     "a,b",
     "'; DROP TABLE uploads; --",
@@ -186,7 +183,7 @@ const digests: ReadonlyArray<Row> = [
     "sha-256=:" + "=".repeat(9000) + ":",
     "(".repeat(9000),
     `a=${"\"".repeat(9001)}`,
-    `sha-256=${utf8("\u00e9")}`
+    "sha-256=\u00e9"
   ].flatMap((value) => [
     one(`content-digest ${value.slice(0, 20)}`, { ...revision2("d"), "content-digest": value }, [400]),
     one(`content-digest ${value.slice(0, 20)}, revision 1`, { "x-file-name": "n.txt", "content-digest": value }, [400]),
