@@ -289,3 +289,10 @@ export const all = (
       return answers
     })
 })
+
+/** Several rows that are answered the same and leave nothing, looked at together. */
+export const together = (name: string, statuses: ReadonlyArray<number>, rows: ReadonlyArray<Row>): Row => ({
+  name,
+  statuses,
+  send: (world) => Effect.map(Effect.forEach(rows, ({ send }) => send(world)), (answers) => answers.flat())
+})
