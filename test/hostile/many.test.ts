@@ -30,7 +30,7 @@ const openMany = (port: number, uploads: number) =>
 
 describe("Ten thousand open uploads", () => {
   it.scopedLive(
-    "are held through a restart, and not one more is opened before one has ended",
+    "are held from a start on, and not one more is opened before one has ended",
     () =>
       Effect.gen(function*() {
         const folder = yield* RawFiles.temporaryFolder
@@ -39,10 +39,10 @@ describe("Ten thousand open uploads", () => {
           const first = yield* serve(folder, options)
           expect((yield* request(first.port, "POST", "/upload", chunk("open-0"), "b")).status).toBe(200)
         }))
-        // 9 399 more like the one that is there
+        // 9 899 more like the one that is there
         const parts = Path.join(folder, ".indexedcp/parts")
         const [key] = Fs.readdirSync(parts)
-        const many = "WITH RECURSIVE more (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM more WHERE n < 9399)"
+        const many = "WITH RECURSIVE more (n) AS (VALUES (1) UNION ALL SELECT n + 1 FROM more WHERE n < 9899)"
         yield* RawFiles.execute(
           Path.join(folder, ".indexedcp/ledger.db"),
           `INSERT INTO uploads ${many} SELECT printf('%032x', n), principal, 'open-' || n, clientName, plannedName, name,
@@ -50,20 +50,16 @@ describe("Ten thousand open uploads", () => {
          INSERT INTO extents ${many} SELECT printf('%032x', n), position, "offset", length, sha256, locator
            FROM extents, more WHERE key = '${key}'`
         )
-        for (let n = 1; n < 9400; n++) {
-          Fs.copyFileSync(Path.join(parts, key!), Path.join(parts, n.toString(16).padStart(32, "0")))
+        const bytes = Fs.readFileSync(Path.join(parts, key!))
+        for (let n = 1; n < 9900; n++) {
+          Fs.writeFileSync(Path.join(parts, n.toString(16).padStart(32, "0")), bytes)
         }
-        yield* Effect.scoped(Effect.gen(function*() {
-          const { port } = yield* serve(folder, options)
-          // the last ones at once, by more than there is room for
-          const { statuses, taken } = yield* openMany(port, 640)
-          expect([taken, statuses]).toEqual([600, [200, 429]])
-          const next = yield* request(port, "POST", "/upload", chunk("next"), "b")
-          expect(next.status).toBe(429)
-          expect(Number(next.headers["retry-after"])).toBeGreaterThan(0)
-        }))
         const { port } = yield* serve(folder, options)
-        expect((yield* request(port, "POST", "/upload", chunk("next"), "b")).status).toBe(429)
+        // the last ones at once, by more than there is room for
+        expect(yield* openMany(port, 140)).toEqual({ taken: 100, statuses: [200, 429] })
+        const next = yield* request(port, "POST", "/upload", chunk("next"), "b")
+        expect(next.status).toBe(429)
+        expect(Number(next.headers["retry-after"])).toBeGreaterThan(0)
         // those that are open go on
         const state = yield* request(port, "GET", "/upload/open-5000", authorized)
         expect(JSON.parse(state.body)).toMatchObject({ bytesReceived: 1, missing: [[0, 1], [2, 3]] })
