@@ -16,7 +16,7 @@ import * as UploadEvent from "../UploadEvent.ts"
 import * as Revision1 from "./deliverRevision1.ts"
 import * as Delivery from "./delivery.ts"
 import { smallestAfter413 } from "./pace.ts"
-import { delayOf, isPassing, patience, type Wait } from "./retry.ts"
+import { isPassing, patience, type Wait } from "./retry.ts"
 
 /** How often a body that arrives damaged is sent. */
 const mostDamaged = 5
@@ -374,7 +374,7 @@ const once = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
     return yield* deliver2(parts, file, uploadId, { revision: Option.none(), known: false, missing: whole(file) }).pipe(
       Effect.catchIf(Delivery.isAmbiguous, (error) =>
         Effect.gen(function*() {
-          yield* Delivery.pause(parts, file)(error, yield* delayOf(error, 0, parts.retry))
+          yield* patience(parts.retry, Delivery.pause(parts, file)).wait(error)
           return yield* discover(parts, file, uploadId, error.message, first)
         }))
     )
