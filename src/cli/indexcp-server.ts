@@ -12,11 +12,11 @@ import * as LogLevel from "effect/LogLevel"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import { randomBytes } from "node:crypto"
-import { mkdir } from "node:fs/promises"
 import * as Path from "node:path"
 import * as FileName from "../protocol/FileName.ts"
 import { ApiKeys } from "../server/ApiKeys.ts"
 import * as NodeServer from "../server/NodeServer.ts"
+import * as OutputFolder from "../server/OutputFolder.ts"
 import * as Server from "../server/Server.ts"
 import * as Tracing from "../server/Tracing.ts"
 import * as ExitCode from "./ExitCode.ts"
@@ -44,17 +44,9 @@ const keyOf = ({ apiKey, outputDir, simple }: ServerSettings) =>
 
 /** The server that appends everything to one file, in a folder that is made if missing. */
 const simpleServer = (folder: string, listen: Partial<NodeServer.ListenOptions>) =>
-  Layer.unwrapEffect(Effect.as(
-    Effect.tryPromise({
-      try: () => mkdir(folder, { recursive: true }),
-      catch: (cause) =>
-        new ExitCode.Exit({
-          code: ExitCode.failed,
-          line: `The output folder ${folder} cannot be made: ${(cause as { readonly code?: string }).code}`
-        })
-    }),
-    Server.layerSimple(Path.join(folder, FileName.absent), listen)
-  ))
+  Layer.unwrapEffect(
+    Effect.as(OutputFolder.make(folder), Server.layerSimple(Path.join(folder, FileName.absent), listen))
+  )
 
 const usage = (line: string) => new ExitCode.Exit({ code: ExitCode.usage, line })
 

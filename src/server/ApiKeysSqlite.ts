@@ -19,6 +19,7 @@ import * as Path from "node:path"
 import { ServerFailure } from "../protocol/ProtocolError.ts"
 import { Sha256 } from "../protocol/Sha256.ts"
 import { ApiKeys } from "./ApiKeys.ts"
+import { makeFolders } from "./internal/disk.ts"
 import * as rules from "./internal/keyRules.ts"
 import * as Secrets from "./internal/secrets.ts"
 import { NamedKey } from "./NamedKey.ts"
@@ -148,7 +149,7 @@ const make = (file: string) =>
 /** Makes the folder and an empty file for nobody else's eyes; what is there already stays what it is. */
 const prepare = (file: string) =>
   Effect.tryPromise(async () => {
-    await Fs.mkdir(Path.dirname(file), { recursive: true, mode: 0o750 })
+    await makeFolders(Fs, Path.resolve(Path.dirname(file)), 0o750)
     // never opened when it is there: closing it would drop the locks that SQLite holds on it in this process
     const created = await Fs.open(file, "wx", 0o600).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "EEXIST") throw error

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { ServerFailure } from "../protocol/ProtocolError.ts"
-import { code, unless } from "./internal/disk.ts"
+import { code, makeFolders, unless } from "./internal/disk.ts"
 import * as SafeName from "./SafeName.ts"
 
 /** Another server has the folder. */
@@ -33,19 +33,25 @@ const lock = Effect.gen(function*() {
 const isBusy = (cause: Cause.Cause<unknown>): boolean =>
   (Cause.squash(cause) as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_BUSY"
 
-const makeOwn = (outputDir: string) =>
+const io = <A>(outputDir: string, run: () => Promise<A>): Effect.Effect<A, ServerFailure> =>
   Effect.tryPromise({
-    try: async () => {
-      await Fs.mkdir(outputDir, { recursive: true, mode: 0o750 })
-      // not recursive, which would be content with a link to a folder
-      await unless(["EEXIST"], () => Fs.mkdir(own(outputDir), { mode: 0o750 }))
-      return (await Fs.lstat(own(outputDir))).isDirectory()
-    },
+    try: run,
     catch: (cause) =>
       new ServerFailure({
         message: `The output folder ${outputDir} cannot be made or written: ${code(cause) ?? String(cause)}`,
         cause
       })
+  })
+
+/** Makes the output folder where it is missing, with those above it. */
+export const make = (outputDir: string): Effect.Effect<void, ServerFailure> =>
+  io(outputDir, () => makeFolders(Fs, Path.resolve(outputDir), 0o750))
+
+const makeOwn = (outputDir: string) =>
+  io(outputDir, async () => {
+    // not recursive, which would be content with a link to a folder
+    await unless(["EEXIST"], () => Fs.mkdir(own(outputDir), { mode: 0o750 }))
+    return (await Fs.lstat(own(outputDir))).isDirectory()
   }).pipe(
     Effect.filterOrFail(
       (isFolder) => isFolder,
@@ -69,5 +75,5 @@ export const layer = (outputDir: string): Layer.Layer<never, FolderInUse | Serve
           : new ServerFailure({ message: `The lock in the output folder ${outputDir} cannot be taken`, cause })
       )
     ),
-    Layer.provide(Layer.effectDiscard(makeOwn(outputDir)))
+    Layer.provide(Layer.effectDiscard(Effect.andThen(make(outputDir), makeOwn(outputDir))))
   )

@@ -115,7 +115,8 @@ describe("start", () => {
   it.scopedLive.each(
     [
       ["a file", "file"],
-      ["below a file", "file/deeper"]
+      ["below a file", "file/deeper"],
+      ["where nobody may make one", "/proc/nothing/deeper"]
     ] as const
   )("in a folder that is %s fails with 3 and one line, no key", ([, folder]) =>
     Effect.gen(function*() {

@@ -60,8 +60,8 @@ describe("indexcp-server keys", () => {
 
       const before = Date.now()
       const added = JSON.parse((yield* keys(folder, "add", "alice", "--expires", "30d", "--json")).stdout)
-      yield* keys(folder, "add", "bob", "--expires", "1ms")
-      const table = yield* keys(folder, "list")
+      yield* keys(folder, "add", "bob", "--expires", "500ms")
+      const table = yield* Effect.repeat(keys(folder, "list"), { until: ({ stdout }) => stdout.includes("(expired)") })
       const json = yield* keys(folder, "list", "--json")
 
       assert.match(

@@ -5,6 +5,7 @@
  */
 import type { BigIntStats } from "node:fs"
 import type * as Fs from "node:fs/promises"
+import * as Path from "node:path"
 
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
 export type FileSystemCalls =
@@ -25,6 +26,27 @@ export const unless = async (codes: ReadonlyArray<string>, run: () => Promise<un
     await run()
   } catch (cause) {
     if (!codes.includes(code(cause) ?? "")) throw cause
+  }
+}
+
+/**
+ * Makes a folder and those above it where they are missing. (A recursive `mkdir` of Node 20 never returns where the file
+ * system makes no folders, as below `/proc`.)
+ */
+export const makeFolders = async (
+  calls: Pick<typeof Fs, "mkdir" | "stat">,
+  path: string,
+  mode: number
+): Promise<void> => {
+  try {
+    await calls.mkdir(path, { mode })
+  } catch (cause) {
+    const above = Path.dirname(path)
+    if (code(cause) === "ENOENT" && above !== path) {
+      await makeFolders(calls, above, mode)
+      return unless(["EEXIST"], () => calls.mkdir(path, { mode }))
+    }
+    if (code(cause) !== "EEXIST" || !(await calls.stat(path)).isDirectory()) throw cause
   }
 }
 

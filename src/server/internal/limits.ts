@@ -50,6 +50,7 @@ export const make = Effect.fnUntraced(function*(
   const free = Effect.tapError(found, () => forget)
   /** Between looking at a key's bytes and counting more nobody else may do so. */
   const one = yield* Effect.makeSemaphore(1)
+  const opens = yield* Effect.makeSemaphore(1)
   /** Bytes that a key's bodies in flight may still add. */
   const adding = new Map<string, number>()
 
@@ -75,6 +76,13 @@ export const make = Effect.fnUntraced(function*(
     if (sum === 0) adding.delete(principal)
     else adding.set(principal, sum)
   }
+
+  const mayOpen = (principal: string): Effect.Effect<void, TooMany | LedgerError> =>
+    Effect.flatMap(ledger.open(Option.some(principal)), (open) =>
+      open < maxOpenUploads ? Effect.void : new TooMany({
+        message: `This key has ${maxOpenUploads} unfinished uploads; finish or delete some first`,
+        retryAfter: openRetry
+      }))
 
   return {
     /** What a client can be told of it beforehand. */
@@ -108,12 +116,7 @@ export const make = Effect.fnUntraced(function*(
       { body, chunk, principal: { name: principal } }: ReceiveRequest
     ): Effect.Effect<void, TooMany | TooLarge | StoreError | LedgerError> =>
       Effect.gen(function*() {
-        if ((yield* ledger.open(Option.some(principal))) >= maxOpenUploads) {
-          return yield* new TooMany({
-            message: `This key has ${maxOpenUploads} unfinished uploads; finish or delete some first`,
-            retryAfter: openRetry
-          })
-        }
+        yield* mayOpen(principal)
         const size = Option.flatMap(chunk.upload, (upload) => upload.size)
         const bytes = Option.getOrElse(Option.orElse(size, () => body.length), () => 0)
         if (maxKeyBytes !== undefined && bytes > maxKeyBytes) {
@@ -122,6 +125,10 @@ export const make = Effect.fnUntraced(function*(
         if (bytes > (yield* left(principal))) return yield* keyFull()
         yield* hasRoom(bytes)
       }),
+
+    /** Records a new upload if its principal may still open one: between the look and the record nobody else opens any. */
+    open: <A, E>(principal: string, record: Effect.Effect<A, E>): Effect.Effect<A, E | TooMany | LedgerError> =>
+      opens.withPermits(1)(Effect.andThen(mayOpen(principal), record)),
 
     /**
      * Makes sure that there is room for a body that adds bytes at an offset, before it is read, and counts it as long as the

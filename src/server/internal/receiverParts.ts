@@ -96,7 +96,10 @@ export const make = (options: ReceiverOptions) =>
         // one of revision 1 is never open: what came of it stands under its name
         if (Option.isSome(id)) yield* limits.opening(request)
         const plannedName = yield* Effect.provideService(nameOf(request), FilenameGenerator, generator)
-        return yield* Effect.uninterruptible(record(request, id, plannedName))
+        const recorded = record(request, id, plannedName)
+        return yield* Effect.uninterruptible(
+          Option.isSome(id) ? limits.open(request.principal.name, recorded) : recorded
+        )
       })
 
     const record = (request: ReceiveRequest, id: Option.Option<UploadId>, plannedName: SafeName.SafeName) =>

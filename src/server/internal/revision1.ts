@@ -97,6 +97,15 @@ export const make = (
       })
     )
 
+  /** The same for a client that has gone before its chunk was claimed: nobody else knows that this has opened an upload. */
+  const forgetUnclaimed = ({ chunk, principal }: ReceiveRequest) =>
+    Effect.flatMap(ledger.findRevision1(principal.name, chunk.fileName), (candidates) =>
+      Effect.forEach(
+        candidates.filter(({ chunks }) => chunks === 0),
+        ({ key }) => writers.whenFree(key, forgetEmpty(key)),
+        { discard: true }
+      ))
+
   /** The index expected next. What was committed is shown too, whether or not anybody waits for it. */
   const next = (request: ReceiveRequest, upload: Upload, fence: number) =>
     receiveBody(request, upload.key, upload.received).pipe(
@@ -195,7 +204,7 @@ export const make = (
     )
   }
 
-  return Effect.fn("Receiver.revision1")(function*(request: ReceiveRequest) {
+  const receive = Effect.fnUntraced(function*(request: ReceiveRequest) {
     const { index } = request.chunk
     for (;;) {
       const { key } = yield* alone(request, selectOrCreate(request))
@@ -215,4 +224,8 @@ export const make = (
       if (Option.isSome(answer)) return answer.value
     }
   })
+
+  return Effect.fn("Receiver.revision1")((request: ReceiveRequest) =>
+    Effect.onInterrupt(receive(request), () => Effect.ignoreLogged(forgetUnclaimed(request)))
+  )
 }

@@ -107,7 +107,15 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
       { concurrency: "unbounded", discard: true }
     )
 
-  return { claimed, stopAll }
+  /** Runs something short unless somebody is writing to the upload; nobody begins to meanwhile. */
+  const whenFree = <A, E, R>(key: UploadKey, use: Effect.Effect<A, E, R>) =>
+    one.withPermits(1)(
+      Effect.suspend(() =>
+        [...writers.values()].some((writer) => writer.key === key) ? Effect.void : Effect.asVoid(use)
+      )
+    )
+
+  return { claimed, stopAll, whenFree }
 }
 
 export type Writers = ReturnType<typeof make>
