@@ -133,6 +133,19 @@ describe("Uploader, passing trouble", () => {
       expect(yield* files.names).toEqual(["b"])
     }))
 
+  it.scoped("gives up after the very first try when no other is allowed, and goes on when asked again", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { add, calls, upload } = yield* client(transport, failing(refused(507), 0), { retry: { maxRetries: 0 } })
+      yield* add("a", bytesOf(8))
+      const { events, outcomes } = yield* upload()
+      expect(states(outcomes)).toEqual(["waiting"])
+      expect(delays(events)).toEqual([])
+      expect(calls.map(({ _tag }) => _tag)).toEqual(["send"])
+      expect(states((yield* upload()).outcomes)).toEqual(["delivered"])
+      expect(yield* files.names).toEqual(["a"])
+    }))
+
   it.scoped("gives up waiting for an answer to its question as well", () =>
     Effect.gen(function*() {
       const { transport } = yield* World.server
