@@ -79,7 +79,7 @@ export const layer = (
 
 export interface KeysOptions extends Failures.FailuresOptions {
   /** A key besides the named ones, whose uploads belong to `default`. Default: none. */
-  readonly single?: Redacted.Redacted
+  readonly single?: Redacted.Redacted | undefined
 }
 
 /**

@@ -82,10 +82,6 @@ const headersOf = (request: HttpServerRequest.HttpServerRequest) => {
 const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | undefined =>
   request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
 
-/** The path of a request, whose target may be a whole URL (RFC 9112, section 3.2.2). */
-const pathOf = ({ url }: HttpServerRequest.HttpServerRequest): string =>
-  (url.startsWith("/") ? url : url.replace(/^https?:\/\/[^/?]*/i, "")).split("?", 1)[0]!
-
 /** The request's own iterator of pieces where it has one: nothing stands between the socket and the hash. */
 const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body => ({
   length,
@@ -192,7 +188,7 @@ const make = (options: HttpAppOptions) =>
     })
 
     const route = (request: HttpServerRequest.HttpServerRequest) => {
-      const at = pathOf(request)
+      const at = request.url.split("?", 1)[0]!
       const id = at.startsWith(`${path}/`) ? decodeId(at.slice(path.length + 1)) : Option.none<UploadId>()
       if (request.method === "POST" && at === path) return chunk(request)
       if (request.method === "GET" && Option.isSome(id)) return state(request, id.value)

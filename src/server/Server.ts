@@ -80,7 +80,7 @@ export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer
     Layer.provide(UploadStoreFileSystem.layer({
       outputDir,
       durability,
-      ...(options.fileMode === undefined ? {} : { fileMode: options.fileMode })
+      fileMode: options.fileMode
     })),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layerPathMode(options.pathMode ?? "sanitize")),
     Layer.provide(options.authenticator ?? keys(outputDir, options)),
@@ -115,8 +115,8 @@ const metrics = ({ metricsAddress, metricsKey }: ServerOptions) => {
 /** The keys with names of an output folder, and the one given. */
 const keys = (outputDir: string, { apiKey, maxAuthFailures }: ServerOptions) =>
   Authenticator.layerKeys({
-    ...(apiKey === undefined ? {} : { single: apiKey }),
-    ...(maxAuthFailures === undefined ? {} : { maxFailures: maxAuthFailures })
+    single: apiKey,
+    maxFailures: maxAuthFailures
   }).pipe(Layer.provide(ApiKeysSqlite.layer({ file: ApiKeysSqlite.keysFile(outputDir) })))
 
 /** A running simple server that appends to `outputFile`. */

@@ -21,6 +21,7 @@ import {
   type Durability,
   type FileSystemCalls,
   make as makeDisk,
+  makeFolders,
   readAll,
   unless,
   writeAll
@@ -266,7 +267,7 @@ export interface FolderOptions {
   /** Default `power`. */
   readonly durability?: Durability
   /** The mode of published files whatever the umask, without any right to execute. Default `0o640`. */
-  readonly fileMode?: number
+  readonly fileMode?: number | undefined
   /** Default: `node:fs/promises`. */
   readonly calls?: FileSystemCalls
 }
@@ -295,7 +296,7 @@ export const layer = (options: FolderOptions): Layer.Layer<UploadStore, StoreErr
       const asked = Path.resolve(options.outputDir)
       const disk = makeDisk(calls ?? Fs, durability)
       const outputDir = yield* io(`making ${asked}`, async () => {
-        await disk.mkdir(asked, { recursive: true })
+        await makeFolders(disk, asked, 0o777)
         return calls === undefined ? Fs.realpath(asked) : asked
       })
       return yield* make(disk, yield* prepare(disk, outputDir, calls === undefined), fileMode)

@@ -15,6 +15,9 @@ export interface BodyRules {
   readonly leastBytes: number
 }
 
+export const chunkTooLarge = (most: number) =>
+  new TooLarge({ message: `A chunk may have ${most} bytes at most; send this one in parts` })
+
 /** Timers may come so many milliseconds early. */
 const early = 2
 
@@ -84,7 +87,7 @@ export const hold = (body: Body, rules: BodyRules): Body => ({
           bytes = piece.value.length
           total += bytes
           if (total > rules.maxBytes) {
-            throw new TooLarge({ message: `A chunk may have ${rules.maxBytes} bytes at most; send this one in parts` })
+            throw chunkTooLarge(rules.maxBytes)
           }
           return piece
         } catch (cause) {

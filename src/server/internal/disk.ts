@@ -34,7 +34,7 @@ export const unless = async (codes: ReadonlyArray<string>, run: () => Promise<un
  * system makes no folders, as below `/proc`.)
  */
 export const makeFolders = async (
-  calls: Pick<typeof Fs, "mkdir" | "stat">,
+  calls: Pick<typeof Fs, "lstat" | "mkdir">,
   path: string,
   mode: number
 ): Promise<void> => {
@@ -46,7 +46,9 @@ export const makeFolders = async (
       await makeFolders(calls, above, mode)
       return unless(["EEXIST"], () => calls.mkdir(path, { mode }))
     }
-    if (code(cause) !== "EEXIST" || !(await calls.stat(path)).isDirectory()) throw cause
+    // by its dot, so that a link to a folder is one
+    const there = await calls.lstat(`${path}/.`).catch(() => undefined)
+    if (code(cause) !== "EEXIST" || there?.isDirectory() !== true) throw cause
   }
 }
 

@@ -9,7 +9,7 @@ import { TooMany } from "../../protocol/ProtocolError.ts"
 
 export interface FailuresOptions {
   /** So many wrong keys from one address are refused at once; above that, one each second. At least 1. Default 50. */
-  readonly maxFailures?: number
+  readonly maxFailures?: number | undefined
 }
 
 const defaultMaxFailures = 50

@@ -105,7 +105,7 @@ export const make = Effect.fnUntraced(function*(
           message: `The name has ${name} bytes, more than ${maxNameLength}; send a shorter X-File-Name`
         })
         : length > maxChunkSize
-        ? new TooLarge({ message: `A chunk may have ${maxChunkSize} bytes at most; send this one in parts` })
+        ? BodyRules.chunkTooLarge(maxChunkSize)
         : end > maxFileSize
         ? fileTooLarge(maxFileSize)
         : Effect.void

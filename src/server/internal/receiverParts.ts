@@ -119,8 +119,25 @@ export const make = (options: ReceiverOptions) =>
         return upload
       })
 
+    /**
+     * Writes a body at an offset where so many bytes are free, if the limits leave room for it, and checks its digest.
+     * `BodyTooLong` when it goes on past what is free. What it adds counts as long as the scope is open.
+     */
+    const write = (request: ReceiveRequest, key: UploadKey, offset: number, free: number) =>
+      Effect.flatMap(limits.writing(request, offset, free), ({ beyond, limit }) =>
+        store.write({ key, offset, limit }, request.body).pipe(
+          Effect.catchTag("BodyTooLong", (error) =>
+            Effect.fail(Option.match(beyond, {
+              onNone: () =>
+                error,
+              onSome: (why) => why()
+            }))),
+          Effect.tap((extent) => verify(request.chunk, extent))
+        ))
+
     /** Finishes the upload whether or not anybody waits for it. */
-    const finishInBackground = (upload: Upload) => Effect.forkIn(publisher.finish(upload.key), scope)
+    const finishInBackground = (upload: Upload) =>
+      Effect.forkIn(publisher.finish(upload.key), scope)
 
     /** Waits for an upload to be finished, but not for long: then it is returned as it is, `finishing`. */
     const finish = (upload: Upload, finishing = publisher.finish(upload.key)) =>
@@ -151,7 +168,8 @@ export const make = (options: ReceiverOptions) =>
       finishInBackground,
       newKey,
       open,
-      create
+      create,
+      write
     }
   })
 

@@ -31,7 +31,7 @@ const expects = (upload: Upload) =>
   })
 
 export const make = (
-  { acknowledge, create, ledger, limits, newKey, open, options, publish, store, writers }: Parts
+  { acknowledge, create, ledger, newKey, open, options, publish, store, write, writers }: Parts
 ) => {
   /** The upload a chunk belongs to, by address and index; `None` when it starts one of its own. */
   const select = Effect.fnUntraced(function*(request: ReceiveRequest) {
@@ -64,17 +64,10 @@ export const make = (
     )
 
   const receiveBody = (request: ReceiveRequest, key: UploadKey, offset: number) =>
-    Effect.flatMap(
-      limits.writing(request, offset, Number.MAX_SAFE_INTEGER - offset),
-      ({ beyond, limit }) =>
-        store.write({ key, offset, limit }, request.body).pipe(
-          Effect.catchTag(
-            "BodyTooLong",
-            ({ message }) =>
-              Effect.fail(Option.match(beyond, { onNone: () => new Conflict({ message }), onSome: (why) => why() }))
-          ),
-          Effect.tap((extent) => verify(request.chunk, extent))
-        )
+    Effect.catchTag(
+      write(request, key, offset, Number.MAX_SAFE_INTEGER - offset),
+      "BodyTooLong",
+      ({ message }) => new Conflict({ message })
     )
 
   /** The visible file is as long as what was acknowledged, whatever became of the chunk. */

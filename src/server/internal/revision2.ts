@@ -51,7 +51,7 @@ const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
 
 export const make = (
-  { acknowledge, create, expiresAt, finish, finishInBackground, ledger, limits, store, wholeHash, writers }: Parts
+  { acknowledge, create, expiresAt, finish, finishInBackground, ledger, limits, wholeHash, write, writers }: Parts
 ) => {
   const find = Effect.fnUntraced(function*(request: ReceiveRequest, chunk: ChunkUpload) {
     const known = yield* ledger.find(request.principal.name, chunk.id)
@@ -114,21 +114,15 @@ export const make = (
     address: request.request.remoteAddress
   })
 
-  const write = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
+  const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
     claim._tag === "Repeat"
       ? repeat(request, chunk, upload, claim.extent)
       : Effect.scoped(Effect.gen(function*() {
-        const { beyond, limit } = yield* limits.writing(request, chunk.offset, claim.limit)
         const extent = yield* Effect.catchTag(
-          store.write({ key: upload.key, offset: chunk.offset, limit }, request.body),
+          write(request, upload.key, chunk.offset, claim.limit),
           "BodyTooLong",
-          ({ message }) =>
-            Effect.fail(Option.match(beyond, {
-              onNone: () => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` }),
-              onSome: (why) => why()
-            }))
+          ({ message }) => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` })
         )
-        yield* verify(request.chunk, extent)
         const written = extent.length > 0 ? Option.some({ fence: claim.fence, extent }) : Option.none()
         return yield* settle(said(request, chunk, upload, written), false)
       }))
@@ -177,7 +171,7 @@ export const make = (
       : yield* writers.claimed(
         upload.key,
         { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
-        write(request, chunk, upload)
+        receiveBody(request, chunk, upload)
       )
     yield* settled.duplicate ? Metric.increment(Metrics.duplicateChunks) : wholeHash.follow(upload.key)
     // the claim has ended: finishing waits for whoever still writes
