@@ -17,6 +17,7 @@ import { Sha256 } from "../protocol/Sha256.ts"
 import type { Durability } from "./internal/disk.ts"
 import * as rules from "./internal/ledgerRules.ts"
 import { type LedgerError, Upload, UploadLedger } from "./UploadLedger.ts"
+import { UploadKey } from "./UploadStore.ts"
 
 const migrations = Migrator.fromRecord({
   "0001_ledger": Effect.gen(function*() {
@@ -71,8 +72,21 @@ const ExtentRow = Schema.Struct({
 
 const decodeUploads = Schema.decodeUnknown(Schema.Array(Upload))
 const encodeUpload = Schema.encodeSync(Upload)
+const decodeKeys = Schema.decodeUnknown(Schema.Array(Schema.Struct({ key: UploadKey })))
 const decodeAmounts = Schema.decodeUnknown(Schema.Array(Amount))
 const decodeExtents = Schema.decodeUnknown(Schema.Array(ExtentRow))
+
+/** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
+const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
+
+const quoted = (names: ReadonlyArray<string>): string => names.map((name) => `"${name}"`).join(", ")
+
+/** The columns of a table, and the same as members of objects that `json_each` gives. */
+const table = (name: string, columns: ReadonlyArray<string>): string =>
+  `${name} (${quoted(columns)}) SELECT ${columns.map((column) => `value ->> '${column}'`).join(", ")} FROM json_each`
+
+const intoUploads = table("uploads", Object.keys(Upload.fields))
+const intoExtents = table("extents", ["key", "position", "offset", "length", "sha256", "locator"])
 
 const failure = (cause: unknown) =>
   (cause as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_FULL"
@@ -108,6 +122,10 @@ const make = (durability: Durability) =>
     const amount = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
       run(Effect.flatMap(rows, (found) => Effect.mapError(decodeAmounts(found), failure))).pipe(
         Effect.map(([row]) => row?.amount ?? 0)
+      )
+    const keys = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeKeys(found), failure))).pipe(
+        Effect.map(Arr.map(({ key }) => key))
       )
     const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
       Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
@@ -151,6 +169,22 @@ const make = (durability: Durability) =>
           sql`INSERT INTO uploads ${sql.insert({ key, ...rest })} ON CONFLICT (key) DO UPDATE SET ${sql.update(rest)}`
         )
       },
+      putWhole: (many) =>
+        Effect.gen(function*() {
+          const put = yield* keys(
+            sql`INSERT INTO ${sql.literal(intoUploads)}(${json(many.map(({ upload }) => encodeUpload(upload)))})
+              WHERE true ON CONFLICT DO NOTHING RETURNING key`
+          )
+          const isPut = new Set(put)
+          const written = many.flatMap(({ extent, upload: { key } }) =>
+            extent.length > 0 && isPut.has(key) ? [{ key, position: extent.offset, ...extent }] : []
+          )
+          if (written.length > 0) yield* execute(sql`INSERT INTO ${sql.literal(intoExtents)}(${json(written)})`)
+          return put
+        }),
+      completeAll: (keys, touchedAt) =>
+        execute(sql`UPDATE uploads SET state = 'complete', touchedAt = ${touchedAt}
+          WHERE key IN (SELECT value FROM json_each(${json(keys)}))`),
       forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
       putExtent: (key, position, extent) =>
         execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),

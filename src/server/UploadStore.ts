@@ -6,6 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -76,6 +77,14 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>
   ) => Effect.Effect<void, StoreError>
 
+  /**
+   * Makes new uploads and writes each whole, whose hash is known: `reserve`, `write` and `sync` for many. Durable on return;
+   * when it fails, nothing of any of them is left. Not interruptible.
+   */
+  readonly putWhole: (
+    uploads: ReadonlyArray<{ readonly key: UploadKey; readonly bytes: Uint8Array; readonly sha256: Sha256.Sha256 }>
+  ) => Effect.Effect<ReadonlyArray<Extent>, StoreError>
+
   /** Reads stored bytes in order, piece by piece; each piece is valid only while `take` runs. */
   readonly read: (
     key: UploadKey,
@@ -105,6 +114,15 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     mode: "exclusive" | "overwrite"
   ) => Effect.Effect<void, NameTaken | StoreError>
 
+  /**
+   * {@link publish} for many that `putWhole` made, each by itself: what it returns is in the order asked. All that succeeded
+   * are durable on return.
+   */
+  readonly publishWhole: (
+    uploads: ReadonlyArray<{ readonly key: UploadKey; readonly extent: Extent; readonly name: SafeName }>,
+    mode: "exclusive" | "overwrite"
+  ) => Effect.Effect<ReadonlyArray<Either.Either<void, NameTaken | StoreError>>>
+
   /** What stands under a final name: nothing, this upload, or something else, be it at the beginning of the name. */
   readonly holder: (key: UploadKey, name: SafeName) => Effect.Effect<"nobody" | "upload" | "other", StoreError>
 
@@ -120,6 +138,9 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
 
   /** Removes the upload from staging; what was published stays. Repeatable. */
   readonly drop: (key: UploadKey) => Effect.Effect<void, StoreError>
+
+  /** {@link drop} for many. */
+  readonly dropAll: (keys: ReadonlyArray<UploadKey>) => Effect.Effect<void, StoreError>
 }>() {}
 
 /** The final names of {@link layerMemory} and the bytes under them, for tests. */
@@ -167,6 +188,18 @@ const makeMemory = () => {
       ([...published.keys()].some((other) => other.startsWith(`${name}/`)) ? name : undefined)
   }
 
+  const publish = (key: UploadKey, name: string, mode: "exclusive" | "overwrite") =>
+    Effect.flatMap(file(key), (source) => {
+      const there = published.get(name)
+      const taken = blocked(name) ??
+        (there !== undefined && there !== source && mode === "exclusive" ? name : undefined)
+      if (taken !== undefined) {
+        return Effect.fail(new NameTaken({ name: taken, message: `There is a file ${taken} already` }))
+      }
+      published.set(name, source)
+      return Effect.void
+    })
+
   const store: Context.Tag.Service<UploadStore> = {
     limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
     free: Effect.succeedNone,
@@ -188,6 +221,19 @@ const makeMemory = () => {
           (written) => ({ offset: to.offset, locator: to.key, ...written })
         )),
     sync: () => Effect.void,
+    putWhole: (uploads) =>
+      Effect.suspend(() => {
+        const used = uploads.find(({ key }) => staged.has(key))
+        if (used !== undefined) {
+          return Effect.fail(new ServerFailure({ message: `Upload ${used.key} is in storage already` }))
+        }
+        return Effect.succeed(uploads.map(({ bytes, key, sha256 }) => {
+          const made = new MemoryFile()
+          made.write([bytes], 0)
+          staged.set(key, made)
+          return { offset: 0, length: bytes.length, sha256, locator: key }
+        }))
+      }),
     read: (key, _, [from, to], take) =>
       Effect.flatMap(file(key), (source) => {
         if (source.bytes.length < to) return Effect.fail(new ServerFailure({ message: `Upload ${key} ends early` }))
@@ -198,17 +244,9 @@ const makeMemory = () => {
       Effect.sync(() => Option.map(Option.fromNullable(published.get(name)), (found) => Sha256.of(found.bytes))),
     length: (key) => Effect.sync(() => Option.map(Option.fromNullable(staged.get(key)), (found) => found.bytes.length)),
     keys: Effect.sync(() => [...staged.keys()]),
-    publish: (key, _, name, mode) =>
-      Effect.flatMap(file(key), (source) => {
-        const there = published.get(name)
-        const taken = blocked(name) ??
-          (there !== undefined && there !== source && mode === "exclusive" ? name : undefined)
-        if (taken !== undefined) {
-          return Effect.fail(new NameTaken({ name: taken, message: `There is a file ${taken} already` }))
-        }
-        published.set(name, source)
-        return Effect.void
-      }),
+    publish: (key, _, name, mode) => publish(key, name, mode),
+    publishWhole: (uploads, mode) =>
+      Effect.forEach(uploads, ({ key, name }) => Effect.either(publish(key, name, mode))),
     holder: (key, name) =>
       Effect.sync(() => {
         if (blocked(name) !== undefined) return "other"
@@ -228,7 +266,8 @@ const makeMemory = () => {
       Effect.map(file(key), (target) => {
         target.bytes = target.bytes.slice(0, length)
       }),
-    drop: (key) => Effect.sync(() => void staged.delete(key))
+    drop: (key) => Effect.sync(() => void staged.delete(key)),
+    dropAll: (keys) => Effect.sync(() => keys.forEach((key) => staged.delete(key)))
   }
 
   const files: Context.Tag.Service<MemoryFiles> = {

@@ -36,6 +36,12 @@ export interface Rows {
   /** At most so many uploads of each kind that nobody touched since its time; none that is finishing. */
   readonly untouched: (before: Lifetimes, most: number) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
   readonly put: (upload: Upload) => Effect.Effect<void, LedgerError>
+  /** Puts uploads with their extents; returns the keys of those whose (principal, id) was not there before. */
+  readonly putWhole: (
+    many: ReadonlyArray<{ readonly upload: Upload; readonly extent: Extent }>
+  ) => Effect.Effect<ReadonlyArray<UploadKey>, LedgerError>
+  /** Makes these `complete`. */
+  readonly completeAll: (keys: ReadonlyArray<UploadKey>, touchedAt: number) => Effect.Effect<void, LedgerError>
   /** Removes the upload and its extents. */
   readonly forget: (key: UploadKey) => Effect.Effect<void, LedgerError>
   /** `position` orders the extents of an upload: in revision 1 the index, in revision 2 the offset. */
@@ -206,6 +212,29 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         yield* rows.put(upload)
         return upload
       })),
+    createWhole: (fresh) =>
+      rows.transaction(Effect.gen(function*() {
+        const touchedAt = yield* Clock.currentTimeMillis
+        const many = fresh.map(({ extent, id, sha256, ...upload }) => ({
+          extent,
+          upload: {
+            ...upload,
+            id: Option.some(id),
+            name: upload.plannedName,
+            size: Option.some(extent.length),
+            sha256: Option.some(sha256),
+            state: "finishing" as const,
+            received: extent.length,
+            chunks: extent.length > 0 ? 1 : 0,
+            replayCursor: -1,
+            touchedAt
+          }
+        }))
+        const put = new Set(yield* rows.putWhole(many))
+        return many.flatMap(({ upload }) => put.has(upload.key) ? [upload] : [])
+      })),
+    completeWhole: (keys) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => rows.transaction(rows.completeAll(keys, now))),
     claim: (key, wanted) =>
       rows.transaction(Effect.gen(function*() {
         const free = wanted === "whole" ? Number.MAX_SAFE_INTEGER : yield* room(key, wanted.from, wanted.to)

@@ -6,6 +6,9 @@
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
@@ -17,7 +20,7 @@ import * as Metrics from "../Metrics.ts"
 import type { OnConflict } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
-import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+import type { Extent, StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
 import type { WholeHash } from "./wholeHash.ts"
 import type { Writers } from "./writers.ts"
 
@@ -109,7 +112,6 @@ export const make = (
     const told = { file: name, size: received, sha256, key: principal, upload: Option.getOrElse(id, () => upload.key) }
     return Effect.all([
       Metric.increment(Metrics.uploadsCompleted),
-      Effect.annotateCurrentSpan(told),
       Effect.annotateLogs(Effect.logInfo("Upload complete"), told),
       Option.isNone(id) ? Effect.void : hook.completed({
         name,
@@ -148,6 +150,7 @@ export const make = (
     const name = yield* publish(upload)
     const completed = yield* ledger.complete(key, sha256)
     yield* Effect.ignoreLogged(store.drop(key))
+    yield* Effect.annotateCurrentSpan({ file: name, size: completed.received, sha256 })
     yield* tell(completed, name, sha256)
     return completed
   })
@@ -175,7 +178,69 @@ export const make = (
       )
     })
 
-  return { publish, finish, heldBytes }
+  /** Publishes uploads whose bytes are known to be right, all of them step by step; what became of each. */
+  const finishAll = (uploads: ReadonlyArray<Upload>, extents: ReadonlyMap<UploadKey, Extent>) =>
+    Effect.gen(function*() {
+      const published = yield* store.publishWhole(
+        uploads.map(({ key, name }) => ({ key, name: name as SafeName.SafeName, extent: extents.get(key)! })),
+        mode
+      )
+      const named = yield* Effect.forEach(
+        uploads,
+        (upload, at): Effect.Effect<Either.Either<Upload, Failure>> =>
+          Either.match(published[at]!, {
+            onRight: () => Effect.succeed(Either.right({ ...upload, state: "complete" })),
+            onLeft: (error) =>
+              error._tag === "NameTaken"
+                ? Effect.either(
+                  Effect.map(publish(upload), (name) => ({ ...upload, name, state: "complete" as const }))
+                )
+                : Effect.succeed(Either.left(error))
+          }),
+        { concurrency: 8 }
+      )
+      const done = named.flatMap((one) => Either.isRight(one) ? [one.right] : [])
+      const keys = done.map(({ key }) => key)
+      yield* ledger.completeWhole(keys)
+      yield* Effect.ignoreLogged(store.dropAll(keys))
+      yield* Effect.forEach(done, (upload) => tell(upload, upload.name, Option.getOrThrow(upload.sha256)), {
+        discard: true
+      })
+      return new Map(uploads.map(({ key }, at) => [key, named[at]!]))
+    })
+
+  /**
+   * Finishes new uploads that `record` puts into the ledger, all in one go and whether or not anybody waits: returns those
+   * recorded, and what will have become of each. Whoever asks for one of them meanwhile joins.
+   */
+  const finishWhole = <E>(
+    extents: ReadonlyMap<UploadKey, Extent>,
+    record: Effect.Effect<ReadonlyArray<Upload>, E>
+  ) =>
+    Effect.uninterruptible(Effect.gen(function*() {
+      // there before anybody can find them in the ledger
+      const outcomes = Array.from(extents.keys(), (key) => {
+        const outcome = Deferred.unsafeMake<Upload, Failure>(FiberId.none)
+        finishing.set(key, outcome)
+        return [key, outcome] as const
+      })
+      const forget = Effect.sync(() => outcomes.forEach(([key]) => finishing.delete(key)))
+      const recorded = yield* Effect.onError(record, () => forget)
+      const fiber = yield* finishAll(recorded, extents).pipe(
+        Effect.interruptible,
+        Effect.onExit((exit) =>
+          Effect.forEach(outcomes, ([key, outcome]) =>
+            Exit.isFailure(exit)
+              ? Deferred.failCause(outcome, exit.cause)
+              : Deferred.complete(outcome, exit.value.get(key) ?? Effect.interrupt), { discard: true })
+        ),
+        Effect.ensuring(forget),
+        Effect.forkIn(scope)
+      )
+      return { recorded, finished: Fiber.join(fiber) }
+    }))
+
+  return { publish, finish, finishWhole, heldBytes }
 }
 
 /** Why an upload failed, as every request for it is told from then on. */

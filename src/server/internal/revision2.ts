@@ -17,7 +17,8 @@ import type { Claim, Commit, LedgerError, Upload } from "../UploadLedger.ts"
 import { differs } from "./publish.ts"
 import { type Parts, verify } from "./receiverParts.ts"
 
-const receipt = (
+/** What a chunk is answered whose upload is now as given. */
+export const receipt = (
   request: ReceiveRequest,
   upload: Upload,
   chunk: ChunkUpload,
