@@ -5,7 +5,6 @@
  */
 import * as Either from "effect/Either"
 import * as Option from "effect/Option"
-import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as StructuredHeaders from "structured-headers"
 import { Count } from "./ChunkHeaders.ts"
@@ -65,9 +64,22 @@ export interface Whole extends BatchFile {
   readonly bytes: Uint8Array
 }
 
-const Manifest = Schema.Struct({ files: Schema.Array(BatchFile) })
+const isUploadId = Schema.is(UploadId)
+const isSha256 = Schema.is(Sha256)
 
-const decodeManifest = Schema.decodeUnknownEither(Schema.parseJson(Manifest))
+/** Why a value in a manifest is no {@link BatchFile}. Looked at by hand: there are many of them in a request. */
+const wrong = (file: Readonly<Record<keyof BatchFile, unknown>> | null): string | undefined =>
+  typeof file !== "object" || file === null
+    ? "no object"
+    : !isUploadId(file.uploadId)
+    ? "its uploadId is not 1 to 128 of the characters A-Z a-z 0-9 _ -"
+    : typeof file.clientFilename !== "string"
+    ? "its clientFilename is no text"
+    : !Number.isSafeInteger(file.size) || (file.size as number) < 0
+    ? "its size is no whole number"
+    : !isSha256(file.sha256)
+    ? "its sha256 is not 64 hex digits in lower case"
+    : undefined
 
 const lengthBytes = 4
 
@@ -95,6 +107,15 @@ export const toBody = (files: ReadonlyArray<Whole>): Uint8Array => {
   return body
 }
 
+/** The value in a manifest; `undefined` when it is none. */
+const manifestOf = (bytes: Uint8Array): unknown => {
+  try {
+    return JSON.parse(utf8.decode(bytes))
+  } catch {
+    return undefined
+  }
+}
+
 const malformed = (message: string) => Either.left(new Malformed({ message: `The batch is malformed: ${message}` }))
 
 /** The files in a body, each over its part of it; not yet compared with their hashes. */
@@ -103,22 +124,24 @@ export const fromBody = (body: Uint8Array): Either.Either<ReadonlyArray<Whole>, 
   const length = new DataView(body.buffer, body.byteOffset).getUint32(0)
   let at = lengthBytes + length
   if (at > body.length) return malformed(`its manifest has ${length} bytes, more than came`)
-  let text: string
-  try {
-    text = utf8.decode(body.subarray(lengthBytes, at))
-  } catch {
-    return malformed("its manifest is not UTF-8")
+  const manifest = manifestOf(body.subarray(lengthBytes, at))
+  if (manifest === undefined) return malformed("its manifest is no JSON in UTF-8")
+  const files = (manifest as { readonly files?: unknown } | null)?.files
+  if (!Array.isArray(files)) return malformed("its manifest is not {\"files\":[…]}")
+  for (const [index, file] of files.entries()) {
+    const why = wrong(file)
+    if (why !== undefined) return malformed(`file ${index}: ${why}`)
   }
-  const manifest = decodeManifest(text)
-  if (Either.isLeft(manifest)) {
-    const [issue] = ParseResult.ArrayFormatter.formatErrorSync(manifest.left)
-    return malformed(`${issue?.path.join(".") || "manifest"}: ${(issue?.message ?? "").slice(0, 200)}`)
-  }
-  const { files } = manifest.right
   if (new Set(files.map(({ uploadId }) => uploadId)).size < files.length) {
     return malformed("an upload id is there twice")
   }
-  const whole = files.map((file) => ({ ...file, bytes: body.subarray(at, at += file.size) }))
+  const whole = (files as ReadonlyArray<BatchFile>).map(({ clientFilename, sha256, size, uploadId }) => ({
+    uploadId,
+    clientFilename,
+    size,
+    sha256,
+    bytes: body.subarray(at, at += size)
+  }))
   return at === body.length
     ? Either.right(whole)
     : malformed(`its files have ${at - body.length > 0 ? "more" : "fewer"} bytes than came`)

@@ -359,8 +359,12 @@ const make = (
         ),
       dropAll: (keys) =>
         Effect.andThen(
-          Effect.forEach(keys, (key) => RcMap.invalidate(handles, key), { discard: true }),
-          io("removing part files", () => concurrently(keys, atOnce, remove))
+          Effect.flatMap(RcMap.keys(handles), (open) =>
+            Effect.forEach(keys.filter(Set.prototype.has, new Set(open)), (key) => RcMap.invalidate(handles, key), {
+              discard: true
+            })),
+          io("removing part files", () =>
+            concurrently(keys, atOnce, remove))
         )
     }
   })

@@ -4,6 +4,7 @@
  *
  * @internal
  */
+import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Metric from "effect/Metric"
@@ -18,7 +19,7 @@ import type { BatchRequest, Received, ReceiveRequest } from "../Receiver.ts"
 import type { SafeName } from "../SafeName.ts"
 import type { Upload } from "../UploadLedger.ts"
 import type { Extent, UploadKey } from "../UploadStore.ts"
-import { type Parts, verify } from "./receiverParts.ts"
+import type { Parts } from "./receiverParts.ts"
 import { receipt } from "./revision2.ts"
 
 /** What became of one file. */
@@ -77,13 +78,12 @@ export const make = (
   /** Names that have to be free, and bytes that count, are looked at one by one. */
   const isOneByOne = options.onConflict === "reject" || options.maxKeyBytes !== undefined
 
-  /** What can be stored: its bytes are those of its hash, and it has a name. */
+  /** What can be stored under a name. */
   const named = (file: File): Effect.Effect<Named, ProtocolError> =>
-    Effect.gen(function*() {
-      yield* limits.check(file.request)
-      yield* verify(file.request.chunk, { length: file.bytes.length, sha256: Sha256.of(file.bytes) })
-      return { ...file, plannedName: yield* nameOf(file.request), key: yield* newKey }
-    })
+    Effect.andThen(
+      limits.check(file.request),
+      Effect.zipWith(nameOf(file.request), newKey, (plannedName, key) => ({ ...file, plannedName, key }))
+    )
 
   /** Stores and records files; those whose id is known are left out. */
   const keep = Effect.fnUntraced(function*({ principal, request }: BatchRequest, files: ReadonlyArray<Named>) {
@@ -127,29 +127,36 @@ export const make = (
       })
     const byOne = (some: ReadonlyArray<File>) => Effect.forEach(some, one, { concurrency: atOnce, discard: true })
 
-    if (isOneByOne) yield* byOne(files)
-    else {
-      const ready: Array<Named> = []
-      for (const file of files) {
-        const found = yield* Effect.either(named(file))
-        if (Either.isRight(found)) ready.push(found.right)
-        else results[file.at] = Either.left(found.left)
-      }
-      if (ready.length === 0) return results
-      const { finished, uploadOf } = yield* keep(asked, ready)
-      // what is not finished in time is told as it stands
-      const ended = yield* Effect.timeoutTo(finished, {
-        duration: options.finishWait,
-        onSuccess: (outcomes) => outcomes,
-        onTimeout: () => undefined
-      })
-      for (const file of ready) {
-        const upload = uploadOf.get(file.key)
-        if (upload === undefined) continue
+    if (isOneByOne) {
+      yield* byOne(files)
+      return results
+    }
+    const [damaged, intact] = Arr.partition(files, ({ bytes, sha256 }) => Sha256.of(bytes) === sha256)
+    yield* byOne(damaged)
+    yield* Metric.incrementBy(Metrics.receivedBytes, intact.reduce((sum, { bytes }) => sum + bytes.length, 0))
+    const ready: Array<Named> = []
+    yield* Effect.forEach(intact, (file) =>
+      Effect.match(named(file), {
+        onFailure: (error) => void (results[file.at] = Either.left(error)),
+        onSuccess: (file) => void ready.push(file)
+      }), { discard: true })
+    if (ready.length === 0) return results
+    const { finished, uploadOf } = yield* keep(asked, ready)
+    // what is not finished in time is told as it stands
+    const ended = yield* Effect.timeoutTo(finished, {
+      duration: options.finishWait,
+      onSuccess: (outcomes) => outcomes,
+      onTimeout: () => undefined
+    })
+    const known: Array<Named> = []
+    for (const file of ready) {
+      const upload = uploadOf.get(file.key)
+      if (upload === undefined) known.push(file)
+      else {
         results[file.at] = Either.map(ended?.get(file.key) ?? Either.right(upload), (upload) => answer(file, upload))
       }
-      yield* byOne(ready.filter(({ key }) => !uploadOf.has(key)))
     }
+    yield* byOne(known)
     return results
   })
 }

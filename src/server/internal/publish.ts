@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import * as Arr from "effect/Array"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
@@ -14,7 +15,6 @@ import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Conflict } from "../../protocol/ProtocolError.ts"
-import type { Sha256 } from "../../protocol/Sha256.ts"
 import type { CompletionHook } from "../CompletionHook.ts"
 import * as Metrics from "../Metrics.ts"
 import type { OnConflict } from "../Receiver.ts"
@@ -106,25 +106,36 @@ export const make = (
 
   const fail = (key: UploadKey) => Effect.zipRight(ledger.fail(key), Metric.increment(Metrics.uploadsFailed))
 
-  /** Tells of a file that stands under its name. Nobody waits for the hook. */
-  const tell = (upload: Upload, name: string, sha256: Sha256) => {
-    const { clientName, id, principal, received } = upload
-    const told = { file: name, size: received, sha256, key: principal, upload: Option.getOrElse(id, () => upload.key) }
-    return Effect.all([
-      Metric.increment(Metrics.uploadsCompleted),
-      Effect.annotateLogs(Effect.logInfo("Upload complete"), told),
-      Option.isNone(id) ? Effect.void : hook.completed({
-        name,
+  /** Tells of files that stand under their names. Nobody waits for the hook. */
+  const tell = (uploads: ReadonlyArray<Upload>) => {
+    const told = uploads.map(({ clientName, id, key, name, principal, received, sha256 }) => ({
+      id,
+      clientName,
+      file: {
+        file: name,
         size: received,
-        sha256,
-        keyName: principal,
-        clientName,
-        uploadId: id.value
-      }).pipe(
-        Effect.catchAllCause((cause) => Effect.logWarning("The completion hook failed", cause)),
-        Effect.annotateLogs(told),
-        Effect.forkIn(scope)
-      )
+        sha256: Option.getOrThrow(sha256),
+        key: principal,
+        upload: Option.getOrElse(id, () => key)
+      }
+    }))
+    return Effect.all([
+      Metric.incrementBy(Metrics.uploadsCompleted, uploads.length),
+      Effect.forEach(told, ({ file }) => Effect.annotateLogs(Effect.logInfo("Upload complete"), file), {
+        discard: true
+      }),
+      Effect.forEach(told, ({ clientName, file, id }) =>
+        Option.isNone(id) ? Effect.void : hook.completed({
+          name: file.file,
+          size: file.size,
+          sha256: file.sha256,
+          keyName: file.key,
+          clientName,
+          uploadId: id.value
+        }).pipe(
+          Effect.catchAllCause((cause) => Effect.logWarning("The completion hook failed", cause)),
+          Effect.annotateLogs(file)
+        ), { concurrency: "unbounded", discard: true }).pipe(Effect.forkIn(scope))
     ], { discard: true })
   }
 
@@ -147,11 +158,11 @@ export const make = (
       yield* Effect.logError("The stored bytes of an upload are no longer those that came; it was not published")
       return yield* new Conflict({ message: differs })
     }
-    const name = yield* publish(upload)
+    yield* publish(upload)
     const completed = yield* ledger.complete(key, sha256)
     yield* Effect.ignoreLogged(store.drop(key))
-    yield* Effect.annotateCurrentSpan({ file: name, size: completed.received, sha256 })
-    yield* tell(completed, name, sha256)
+    yield* Effect.annotateCurrentSpan({ file: completed.name, size: completed.received, sha256 })
+    yield* tell([completed])
     return completed
   })
 
@@ -185,28 +196,32 @@ export const make = (
         uploads.map(({ key, name }) => ({ key, name: name as SafeName.SafeName, extent: extents.get(key)! })),
         mode
       )
-      const named = yield* Effect.forEach(
-        uploads,
-        (upload, at): Effect.Effect<Either.Either<Upload, Failure>> =>
-          Either.match(published[at]!, {
-            onRight: () => Effect.succeed(Either.right({ ...upload, state: "complete" })),
-            onLeft: (error) =>
-              error._tag === "NameTaken"
-                ? Effect.either(
-                  Effect.map(publish(upload), (name) => ({ ...upload, name, state: "complete" as const }))
-                )
-                : Effect.succeed(Either.left(error))
-          }),
-        { concurrency: 8 }
+      const outcomes = new Map<UploadKey, Either.Either<Upload, Failure>>()
+      const taken: Array<Upload> = []
+      for (const [at, upload] of uploads.entries()) {
+        const outcome = published[at]!
+        if (Either.isRight(outcome)) outcomes.set(upload.key, Either.right({ ...upload, state: "complete" }))
+        else if (outcome.left._tag === "NameTaken") taken.push(upload)
+        else outcomes.set(upload.key, Either.left(outcome.left))
+      }
+      yield* Effect.forEach(
+        taken,
+        (upload) =>
+          Effect.map(
+            Effect.either(publish(upload)),
+            (name) => outcomes.set(upload.key, Either.map(name, (name) => ({ ...upload, name, state: "complete" })))
+          ),
+        {
+          concurrency: 8,
+          discard: true
+        }
       )
-      const done = named.flatMap((one) => Either.isRight(one) ? [one.right] : [])
+      const done = Arr.getRights(outcomes.values())
       const keys = done.map(({ key }) => key)
       yield* ledger.completeWhole(keys)
       yield* Effect.ignoreLogged(store.dropAll(keys))
-      yield* Effect.forEach(done, (upload) => tell(upload, upload.name, Option.getOrThrow(upload.sha256)), {
-        discard: true
-      })
-      return new Map(uploads.map(({ key }, at) => [key, named[at]!]))
+      yield* tell(done)
+      return outcomes
     })
 
   /**
@@ -229,10 +244,14 @@ export const make = (
       const fiber = yield* finishAll(recorded, extents).pipe(
         Effect.interruptible,
         Effect.onExit((exit) =>
-          Effect.forEach(outcomes, ([key, outcome]) =>
-            Exit.isFailure(exit)
-              ? Deferred.failCause(outcome, exit.cause)
-              : Deferred.complete(outcome, exit.value.get(key) ?? Effect.interrupt), { discard: true })
+          Effect.sync(() => {
+            for (const [key, outcome] of outcomes) {
+              Deferred.unsafeDone(
+                outcome,
+                Exit.isFailure(exit) ? Effect.failCause(exit.cause) : exit.value.get(key) ?? Effect.interrupt
+              )
+            }
+          })
         ),
         Effect.ensuring(forget),
         Effect.forkIn(scope)
