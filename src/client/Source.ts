@@ -54,6 +54,14 @@ export interface Source {
   readonly bytes: (chunkSize: number) => Stream.Stream<Uint8Array, SourceError>
   /** The source as it is now, where its bytes need not be copied to be sent again. */
   readonly external?: Effect.Effect<External, SourceError>
+  /** The source as it was found, where somebody has looked at it already. */
+  readonly found?: Found
+}
+
+/** A source as it was found. */
+export interface Found extends External {
+  /** All its bytes, if it still is what it was found to be; meant for small ones. */
+  readonly bytes: Effect.Effect<Option.Option<Uint8Array>>
 }
 
 const explain = (path: string) => (error: PlatformError.PlatformError) =>
@@ -72,36 +80,47 @@ const versionOf = ({ dev, ino, mtime, size }: FileSystem.File.Info): string =>
   [size, Option.match(mtime, { onNone: () => "", onSome: (at) => at.getTime() }), dev, Option.getOrElse(ino, () => "")]
     .join(":")
 
-const external = (
+/** A file that was looked at. */
+const foundAs = (
   fileSystem: FileSystem.FileSystem,
   path: string,
-  absolute: string
-): Effect.Effect<External, SourceError> =>
-  Effect.gen(function*() {
-    const info = yield* fileSystem.stat(absolute)
-    const version = versionOf(info)
-    const changed = new SourceChanged({ path, message: `${path} was changed while it was sent; nothing was published` })
-    return {
-      size: Number(info.size),
-      version,
-      read: (from: number, to: number) =>
-        Effect.scoped(Effect.gen(function*() {
-          const handle = yield* fileSystem.open(absolute)
-          yield* handle.seek(FileSystem.Size(from), "start")
-          const bytes = new Uint8Array(to - from)
-          for (let filled = 0; filled < bytes.length;) {
-            const read = Number(yield* handle.read(bytes.subarray(filled)))
-            if (read === 0) return yield* changed
-            filled += read
-          }
-          // behind the reading: what was read is of the version that was meant
-          if (versionOf(yield* handle.stat) !== version || versionOf(yield* fileSystem.stat(absolute)) !== version) {
-            return yield* changed
-          }
-          return bytes
-        })).pipe(Effect.catchAll((error) => Effect.fail(error._tag === "SourceChanged" ? error : explain(path)(error))))
+  absolute: string,
+  info: FileSystem.File.Info
+): Found => {
+  const version = versionOf(info)
+  const changed = () =>
+    new SourceChanged({ path, message: `${path} was changed while it was sent; nothing was published` })
+  const fill = Effect.fnUntraced(function*(handle: FileSystem.File, bytes: Uint8Array) {
+    for (let filled = 0; filled < bytes.length;) {
+      const read = Number(yield* handle.read(bytes.subarray(filled)))
+      if (read === 0) return yield* changed()
+      filled += read
     }
-  }).pipe(Effect.mapError((error) => explain(path)(error)))
+  })
+  return {
+    size: Number(info.size),
+    version,
+    bytes: Effect.scoped(Effect.gen(function*() {
+      const handle = yield* fileSystem.open(absolute)
+      const bytes = new Uint8Array(Number(info.size))
+      yield* fill(handle, bytes)
+      // behind the reading, as below
+      return versionOf(yield* handle.stat) === version ? Option.some(bytes) : Option.none()
+    })).pipe(Effect.catchAll(() => Effect.succeedNone)),
+    read: (from: number, to: number) =>
+      Effect.scoped(Effect.gen(function*() {
+        const handle = yield* fileSystem.open(absolute)
+        yield* handle.seek(FileSystem.Size(from), "start")
+        const bytes = new Uint8Array(to - from)
+        yield* fill(handle, bytes)
+        // behind the reading: what was read is of the version that was meant
+        if (versionOf(yield* handle.stat) !== version || versionOf(yield* fileSystem.stat(absolute)) !== version) {
+          return yield* changed()
+        }
+        return bytes
+      })).pipe(Effect.catchAll((error) => Effect.fail(error._tag === "SourceChanged" ? error : explain(path)(error))))
+  }
+}
 
 /** What cannot be sent, by what it is. */
 const special: Readonly<Record<Exclude<FileSystem.File.Type, "File">, string>> = {
@@ -114,11 +133,15 @@ const special: Readonly<Record<Exclude<FileSystem.File.Type, "File">, string>> =
   Unknown: "is not a file"
 }
 
-const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, name, path }: Walk.Place): Source => ({
+const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, info, name, path }: Walk.Found): Source => ({
   path,
   source: absolute,
   name,
-  external: external(fileSystem, path, absolute),
+  found: foundAs(fileSystem, path, absolute, info),
+  external: Effect.map(
+    Effect.mapError(fileSystem.stat(absolute), explain(path)),
+    (now) => foundAs(fileSystem, path, absolute, now)
+  ),
   bytes: (chunkSize) =>
     Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
 })
@@ -136,9 +159,10 @@ export const file = (
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const absolute = (yield* Path.Path).resolve(path)
-    const { type } = yield* Effect.mapError(fileSystem.stat(absolute), explain(path))
+    const info = yield* Effect.mapError(fileSystem.stat(absolute), explain(path))
+    const { type } = info
     if (type !== "File") return yield* new SourceError({ path, message: `${path} ${special[type]}` })
-    return onDisk(fileSystem, { path, absolute, name: options.name ?? sentName(path) })
+    return onDisk(fileSystem, { info, path, absolute, name: options.name ?? sentName(path) })
   })
 
 const explainPassed = ({ path, reason }: Walk.Passed): SourceError =>

@@ -1,0 +1,214 @@
+/**
+ * Small files on their way to one server, gathered while others are sent, and sent together. Whatever goes wrong with them
+ * here is left to the delivery of each by itself, under the same upload id.
+ *
+ * @internal
+ */
+import * as Deferred from "effect/Deferred"
+import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
+import * as Option from "effect/Option"
+import type * as Scope from "effect/Scope"
+import * as Sha256 from "../../protocol/Sha256.ts"
+import * as UploadBatch from "../../protocol/UploadBatch.ts"
+import * as UploadId from "../../protocol/UploadId.ts"
+import type { BufferedFile, ChunkStoreError } from "../ChunkStore.ts"
+import type { Found, Source } from "../Source.ts"
+import type { TransportError } from "../Transport.ts"
+import * as UploadEvent from "../UploadEvent.ts"
+import * as Delivery from "./delivery.ts"
+
+/** A file of the buffer, or one that is sent from where it lies and not known to the buffer yet. */
+export type Small = BufferedFile | { readonly source: Source; readonly found: Found }
+
+/** Larger files go alone. Bytes. */
+export const largest = 256 * 1024
+
+/** Files read at once. */
+const readAtOnce = 8
+
+const isBuffered = (small: Small): small is BufferedFile => "id" in small
+
+interface Job {
+  readonly small: Small
+  /** What the file adds to a body. Bytes. */
+  readonly bytes: number
+  /** `None`: it is to be delivered by itself. */
+  readonly outcome: Deferred.Deferred<Option.Option<UploadEvent.Outcome>, ChunkStoreError>
+}
+
+/** A file that was claimed, and what is sent of it. */
+interface Ready {
+  readonly job: Job
+  readonly file: BufferedFile
+  readonly whole: UploadBatch.Whole
+}
+
+const sizeOf = (small: Small): number => isBuffered(small) ? small.size : small.found.size
+const nameOf = (small: Small): string => isBuffered(small) ? small.name : small.source.name
+
+/** Whether nothing is known of the file at any server, nor was it given up. */
+const isFresh = (small: Small): boolean =>
+  !isBuffered(small) || (Option.isNone(small.delivery) && Option.isNone(small.failure) && small.firstIndex === 0)
+
+export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scope) => {
+  const { endpoint, oldNames, pace, store, transport } = parts
+  let waiting: Array<Job> = []
+  let workers = 0
+
+  /** Takes what fits into one request. */
+  const take = (): ReadonlyArray<Job> => {
+    const { maxFiles = 0, maxSize = 0 } = pace.batches() ?? {}
+    const most = Math.min(maxSize, pace.fitting().max)
+    let bytes = 0
+    const end = waiting.findIndex((job, at) => at === maxFiles || (bytes += job.bytes) > most && at > 0)
+    const taken = end === -1 ? waiting : waiting.slice(0, end)
+    waiting = end === -1 ? [] : waiting.slice(end)
+    return taken
+  }
+
+  /** Reads sources and lets the buffer know of them. */
+  const adopt = (jobs: ReadonlyArray<Job>) =>
+    Effect.gen(function*() {
+      const read = yield* Effect.forEach(jobs, (job) =>
+        Effect.map(
+          isBuffered(job.small) ? Effect.succeedNone : job.small.found.bytes,
+          Option.map((bytes) => ({ job, bytes, sha256: Sha256.of(bytes) }))
+        ), { concurrency: readAtOnce })
+      const found = read.flatMap(Option.toArray)
+      if (found.length === 0) return []
+      const files = yield* store.adoptAll(found.flatMap(({ job: { small }, sha256 }) => {
+        if (isBuffered(small)) return []
+        const { found: { read, size, version }, source: { name, path, source } } = small
+        const [destination, known] = [Option.none(), Option.some(version)]
+        return [{ file: { path, name, source, chunkSize, destination, size, version: known, sha256 }, read }]
+      }))
+      return files.flatMap((file, at) => Option.isSome(file) ? [{ ...found[at]!, file: file.value }] : [])
+    })
+
+  /** Claims files and points them at the server. */
+  const start = (
+    files: ReadonlyArray<{ readonly job: Job; readonly file: BufferedFile; readonly bytes?: Uint8Array }>
+  ) =>
+    Effect.gen(function*() {
+      const to = yield* Effect.forEach(files, ({ file }) =>
+        Effect.map(UploadId.make, (uploadId) => ({
+          file: file.id,
+          to: { endpoint, name: oldNames.free(file.name), uploadId }
+        })))
+      const started = yield* store.startAll(to)
+      const stored = files.filter(({ bytes, file }) => bytes === undefined && started.has(file.id))
+      const bytesOf: ReadonlyMap<BufferedFile["id"], Uint8Array> = stored.length === 0
+        ? new Map()
+        : yield* store.readAll(stored.map(({ file }) => file))
+      return files.flatMap(({ bytes, file, job }, at): ReadonlyArray<Ready> => {
+        const { name: clientFilename, uploadId } = to[at]!.to
+        const content = bytes ?? bytesOf.get(file.id)
+        return started.has(file.id) && content !== undefined
+          ? [{ job, file, whole: { uploadId, clientFilename, size: file.size, sha256: file.sha256, bytes: content } }]
+          : []
+      })
+    })
+
+  const tell = (
+    event: (
+      about: Pick<BufferedFile, "path" | "size"> & { readonly file: BufferedFile["id"] }
+    ) => UploadEvent.UploadEvent
+  ) =>
+  (files: ReadonlyArray<Ready>) =>
+    Effect.forEach(files, ({ file: { id, path, size } }) => parts.emit(event({ file: id, path, size })), {
+      discard: true
+    })
+  const tellBegun = tell((about) => UploadEvent.Started({ ...about, acknowledged: 0 }))
+  const tellSent = tell((about) => UploadEvent.Progress({ ...about, acknowledged: about.size }))
+
+  /** Sends files together; the outcomes of those that are delivered. */
+  const deliver = Effect.fn("Uploader.batch")(function*(jobs: ReadonlyArray<Job>) {
+    const outcomes = new Map<Job, UploadEvent.Outcome>()
+    const buffered = jobs.flatMap((job) => isBuffered(job.small) ? [{ job, file: job.small }] : [])
+    const files = yield* start([...buffered, ...yield* adopt(jobs)])
+    if (files.length === 0) return outcomes
+    yield* Effect.annotateCurrentSpan({ files: files.length })
+    yield* tellBegun(files)
+    const names = yield* transport.sendBatch({ endpoint, files: files.map(({ whole }) => whole) })
+    const delivered = yield* store.deliveredAll(
+      files.flatMap(({ file }, at) =>
+        Option.match(names[at]!, { onNone: () => [], onSome: (serverName) => [{ file: file.id, serverName }] })
+      )
+    )
+    const done = files.filter(({ file }) => delivered.has(file.id))
+    yield* tellSent(done)
+    files.forEach(({ file, job }, at) => {
+      if (!delivered.has(file.id)) return
+      const { id, path, sha256, size } = file
+      const known = { error: Option.none(), serverName: names[at]! }
+      outcomes.set(job, { ...known, file: id, path, size, sha256, state: "delivered" })
+    })
+    return outcomes
+  }, Effect.scoped)
+
+  const settle = (
+    jobs: ReadonlyArray<Job>,
+    exit: Exit.Exit<ReadonlyMap<Job, UploadEvent.Outcome>, ChunkStoreError>
+  ) => {
+    for (const job of jobs) {
+      Deferred.unsafeDone(job.outcome, Exit.map(exit, (outcomes) => Option.fromNullable(outcomes.get(job))))
+    }
+  }
+
+  /** Sends what has gathered when there is room for a request. */
+  const next = Effect.suspend(() => {
+    let jobs: ReadonlyArray<Job> = []
+    return pace.request(
+      () => jobs.reduce((sum, { bytes }) => sum + bytes, 0),
+      Effect.suspend(() => {
+        jobs = take()
+        return jobs.length === 0 ? Effect.succeed(new Map<Job, UploadEvent.Outcome>()) : deliver(jobs)
+      })
+    ).pipe(
+      Effect.tap(() => Effect.sync(() => jobs.length > 0 && pace.batchEnded(true))),
+      Effect.catchIf(
+        (error): error is TransportError => error._tag !== "ChunkStoreError",
+        (error) =>
+          Effect.sync(() => {
+            pace.batchEnded(false)
+            if (Delivery.isTooLarge(error)) pace.tooLarge(jobs.reduce((sum, { bytes }) => sum + bytes, 0), error)
+            return new Map<Job, UploadEvent.Outcome>()
+          })
+      ),
+      Effect.onExit((exit) => Effect.sync(() => settle(jobs, exit))),
+      Effect.ignore
+    )
+  })
+
+  const work: Effect.Effect<void> = Effect.suspend(() => {
+    if (waiting.length > 0) return Effect.zipRight(next, work)
+    workers--
+    return Effect.void
+  })
+
+  return {
+    /** Whether a file can go with others: it is small, nothing of it was ever sent, and the server takes batches. */
+    takes: (small: Small): boolean => {
+      const batches = pace.batches()
+      const bytes = UploadBatch.bytesOf({ clientFilename: nameOf(small), size: sizeOf(small) })
+      return batches !== undefined && bytes <= batches.maxSize &&
+        sizeOf(small) <= Math.min(largest, pace.fitting().max) &&
+        isFresh(small)
+    },
+
+    /** Sends a file with others. `None` when it was not delivered: then it is to be delivered by itself. */
+    send: (small: Small): Effect.Effect<Option.Option<UploadEvent.Outcome>, ChunkStoreError> =>
+      Effect.suspend(() => {
+        const outcome = Deferred.unsafeMake<Option.Option<UploadEvent.Outcome>, ChunkStoreError>(FiberId.none)
+        const bytes = UploadBatch.bytesOf({ clientFilename: nameOf(small), size: sizeOf(small) })
+        waiting.push({ small, bytes, outcome })
+        if (workers >= pace.parallel) return Deferred.await(outcome)
+        workers++
+        return Effect.zipRight(Effect.forkIn(work, scope), Deferred.await(outcome))
+      })
+  }
+}
+
+export type Batches = ReturnType<typeof make>
