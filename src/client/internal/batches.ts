@@ -25,6 +25,9 @@ export type Small = BufferedFile | { readonly source: Source; readonly found: Fo
 /** Larger files go alone. Bytes. */
 export const largest = 256 * 1024
 
+/** So much is worth a request of its own while another one is under way. */
+const enough = { files: 64, bytes: 512 * 1024 }
+
 /** Files read at once. */
 const readAtOnce = 8
 
@@ -45,6 +48,8 @@ interface Ready {
   readonly whole: UploadBatch.Whole
 }
 
+const sum = (jobs: ReadonlyArray<Job>): number => jobs.reduce((sum, { bytes }) => sum + bytes, 0)
+
 const sizeOf = (small: Small): number => isBuffered(small) ? small.size : small.found.size
 const nameOf = (small: Small): string => isBuffered(small) ? small.name : small.source.name
 
@@ -55,7 +60,12 @@ const isFresh = (small: Small): boolean =>
 export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scope) => {
   const { endpoint, oldNames, pace, store, transport } = parts
   let waiting: Array<Job> = []
+  let waitingBytes = 0
   let workers = 0
+
+  /** Whether what waits is worth a request beside one that is under way; less waits for the end of that. */
+  const isMuch = (): boolean =>
+    waiting.length >= enough.files || waitingBytes >= Math.min(enough.bytes, pace.fitting().max)
 
   /** Takes what fits into one request. */
   const take = (): ReadonlyArray<Job> => {
@@ -65,6 +75,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     const end = waiting.findIndex((job, at) => at === maxFiles || (bytes += job.bytes) > most && at > 0)
     const taken = end === -1 ? waiting : waiting.slice(0, end)
     waiting = end === -1 ? [] : waiting.slice(end)
+    waitingBytes = sum(waiting)
     return taken
   }
 
@@ -161,7 +172,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
   const next = Effect.suspend(() => {
     let jobs: ReadonlyArray<Job> = []
     return pace.request(
-      () => jobs.reduce((sum, { bytes }) => sum + bytes, 0),
+      () => sum(jobs),
       Effect.suspend(() => {
         jobs = take()
         return jobs.length === 0 ? Effect.succeed(new Map<Job, UploadEvent.Outcome>()) : deliver(jobs)
@@ -173,7 +184,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
         (error) =>
           Effect.sync(() => {
             pace.batchEnded(false)
-            if (Delivery.isTooLarge(error)) pace.tooLarge(jobs.reduce((sum, { bytes }) => sum + bytes, 0), error)
+            if (Delivery.isTooLarge(error)) pace.tooLarge(sum(jobs), error)
             return new Map<Job, UploadEvent.Outcome>()
           })
       ),
@@ -204,7 +215,8 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
         const outcome = Deferred.unsafeMake<Option.Option<UploadEvent.Outcome>, ChunkStoreError>(FiberId.none)
         const bytes = UploadBatch.bytesOf({ clientFilename: nameOf(small), size: sizeOf(small) })
         waiting.push({ small, bytes, outcome })
-        if (workers >= pace.parallel) return Deferred.await(outcome)
+        waitingBytes += bytes
+        if (workers > 0 && (workers >= pace.parallel || !isMuch())) return Deferred.await(outcome)
         workers++
         return Effect.zipRight(Effect.forkIn(work, scope), Deferred.await(outcome))
       })
