@@ -4,7 +4,6 @@
  *
  * @internal
  */
-import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Metric from "effect/Metric"
@@ -19,7 +18,7 @@ import type { BatchRequest, Received, ReceiveRequest } from "../Receiver.ts"
 import type { SafeName } from "../SafeName.ts"
 import type { Upload } from "../UploadLedger.ts"
 import type { Extent, UploadKey } from "../UploadStore.ts"
-import type { Parts } from "./receiverParts.ts"
+import { type Parts, verify } from "./receiverParts.ts"
 import { receipt } from "./revision2.ts"
 
 /** What became of one file. */
@@ -131,9 +130,13 @@ export const make = (
       yield* byOne(files)
       return results
     }
-    const [damaged, intact] = Arr.partition(files, ({ bytes, sha256 }) => Sha256.of(bytes) === sha256)
-    yield* byOne(damaged)
-    yield* Metric.incrementBy(Metrics.receivedBytes, intact.reduce((sum, { bytes }) => sum + bytes.length, 0))
+    const intact: Array<File> = []
+    for (const file of files) {
+      const body = { length: file.bytes.length, sha256: Sha256.of(file.bytes) }
+      const checked = yield* Effect.either(verify(file.request.chunk, body))
+      if (Either.isRight(checked)) intact.push(file)
+      else results[file.at] = Either.left(checked.left)
+    }
     const ready: Array<Named> = []
     yield* Effect.forEach(intact, (file) =>
       Effect.match(named(file), {
