@@ -211,10 +211,10 @@ describe("Uploader, small files", () => {
     Effect.gen(function*() {
       const { files, transport } = yield* server
       const { sent, uploader } = yield* client(transport, yield* memoryStore, () => refused(400))
-      yield* filled(uploader, names(300))
+      yield* filled(uploader, names(80))
       yield* collect(uploader.upload({ endpoint }))
       expect(sent.batches).toHaveLength(3)
-      yield* has(files, names(300))
+      yield* has(files, names(80))
     }))
 
   it.scoped("stops with a key that is refused", () =>

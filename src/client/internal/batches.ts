@@ -48,6 +48,9 @@ interface Ready {
   readonly whole: UploadBatch.Whole
 }
 
+/** None was delivered. */
+const nothing: ReadonlyMap<Job, UploadEvent.Outcome> = new Map()
+
 const sum = (jobs: ReadonlyArray<Job>): number => jobs.reduce((sum, { bytes }) => sum + bytes, 0)
 
 const sizeOf = (small: Small): number => isBuffered(small) ? small.size : small.found.size
@@ -68,11 +71,10 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     waiting.length >= enough.files || waitingBytes >= Math.min(enough.bytes, pace.fitting().max)
 
   /** Takes what fits into one request. */
-  const take = (): ReadonlyArray<Job> => {
-    const { maxFiles = 0, maxSize = 0 } = pace.batches() ?? {}
+  const take = ({ maxFiles, maxSize }: UploadBatch.UploadBatch): ReadonlyArray<Job> => {
     const most = Math.min(maxSize, pace.fitting().max)
     let bytes = 0
-    const end = waiting.findIndex((job, at) => at === maxFiles || (bytes += job.bytes) > most && at > 0)
+    const end = waiting.findIndex((job, at) => at === maxFiles || ((bytes += job.bytes) > most && at > 0))
     const taken = end === -1 ? waiting : waiting.slice(0, end)
     waiting = end === -1 ? [] : waiting.slice(end)
     waitingBytes = sum(waiting)
@@ -136,10 +138,9 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
 
   /** Sends files together; the outcomes of those that are delivered. */
   const deliver = Effect.fn("Uploader.batch")(function*(jobs: ReadonlyArray<Job>) {
-    const outcomes = new Map<Job, UploadEvent.Outcome>()
     const buffered = jobs.flatMap((job) => isBuffered(job.small) ? [{ job, file: job.small }] : [])
     const files = yield* start([...buffered, ...yield* adopt(jobs)])
-    if (files.length === 0) return outcomes
+    if (files.length === 0) return nothing
     yield* Effect.annotateCurrentSpan({ files: files.length })
     yield* tellBegun(files)
     const names = yield* transport.sendBatch({ endpoint, files: files.map(({ whole }) => whole) })
@@ -150,6 +151,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     )
     const done = files.filter(({ file }) => delivered.has(file.id))
     yield* tellSent(done)
+    const outcomes = new Map<Job, UploadEvent.Outcome>()
     files.forEach(({ file, job }, at) => {
       if (!delivered.has(file.id)) return
       const { id, path, sha256, size } = file
@@ -174,18 +176,20 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     return pace.request(
       () => sum(jobs),
       Effect.suspend(() => {
-        jobs = take()
-        return jobs.length === 0 ? Effect.succeed(new Map<Job, UploadEvent.Outcome>()) : deliver(jobs)
+        const batches = pace.batches()
+        // they may have failed since these files came
+        jobs = take(batches ?? { maxFiles: Number.POSITIVE_INFINITY, maxSize: Number.POSITIVE_INFINITY })
+        if (batches === undefined) return Effect.succeed(nothing)
+        return Effect.tap(deliver(jobs), ({ size }) => Effect.sync(() => pace.batchEnded(size > 0)))
       })
     ).pipe(
-      Effect.tap(() => Effect.sync(() => jobs.length > 0 && pace.batchEnded(true))),
       Effect.catchIf(
         (error): error is TransportError => error._tag !== "ChunkStoreError",
         (error) =>
           Effect.sync(() => {
             pace.batchEnded(false)
             if (Delivery.isTooLarge(error)) pace.tooLarge(sum(jobs), error)
-            return new Map<Job, UploadEvent.Outcome>()
+            return nothing
           })
       ),
       Effect.onExit((exit) => Effect.sync(() => settle(jobs, exit))),
