@@ -6,6 +6,8 @@
 import type * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
+import * as Arr from "effect/Array"
+import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -174,7 +176,7 @@ const explainPassed = ({ path, reason }: Walk.Passed): SourceError =>
  * The files of a folder and of those in it, sorted by name. Servers are told their paths from the named folder on:
  * `photos/2020/a.jpg` for `photos`, `../photos` and `/data/photos`; for `.` what is below it. An entry that cannot be
  * read, and all that is no file (links to folders too), comes as a `Left`, and the others go on. Lazy: a file is looked at
- * when it is asked for, and only the names of the folders on the way down are held.
+ * when it, or one just before it, is asked for, and only the names of the folders on the way down are held.
  */
 export const folder = (
   path: string,
@@ -189,7 +191,7 @@ export const folder = (
       Walk.make(fileSystem, paths, { path, absolute, name }),
       explain(path)
     )
-    return Stream.repeatEffectOption(walker.next).pipe(
+    return Stream.repeatEffectChunkOption(Effect.map(walker.next, Chunk.unsafeFromArray)).pipe(
       Stream.map(Either.mapBoth({ onLeft: explainPassed, onRight: (found) => onDisk(fileSystem, found) }))
     )
   }))
@@ -268,21 +270,21 @@ export const arriving = (
         return Option.some(onDisk(fileSystem, found))
       })
 
-    const next: Effect.Effect<Source> = Effect.gen(function*() {
+    const next = Effect.gen(function*() {
       while (true) {
         const found = yield* Effect.option(walker.next)
         if (Option.isNone(found)) {
           yield* lookAgain
-        } else if (Either.isRight(found.value)) {
-          const source = yield* settled(found.value.right)
-          if (Option.isSome(source)) return source.value
-        } else if (!isGone(found.value.left)) {
-          isWhole = false
+          continue
         }
+        const [passed, files] = Arr.separate(found.value)
+        if (!passed.every(isGone)) isWhole = false
+        const sources = Arr.getSomes(yield* Effect.forEach(files, settled))
+        if (sources.length > 0) return Chunk.unsafeFromArray(sources)
       }
     })
 
-    return Stream.repeatEffect(next)
+    return Stream.repeatEffectChunk(next)
   }))
 
 const messageOf = (cause: unknown): string =>

@@ -5,6 +5,7 @@
  */
 import * as Clock from "effect/Clock"
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
@@ -209,6 +210,34 @@ const deliver = (parts: Route, item: Item): ReturnType<typeof one> => {
   )
 }
 
+/**
+ * Runs for each, {@link inHand} at once; the first failure ends all. (`Stream.mapEffect` does the same, for half a
+ * millisecond of CPU each.)
+ */
+const forEachInHand = <A, E, E2>(
+  all: Stream.Stream<A, E>,
+  run: (one: A) => Effect.Effect<void, E2>
+): Effect.Effect<void, E | E2> =>
+  Effect.scoped(Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const failed = yield* Deferred.make<never, E2>()
+    const hands = yield* Effect.makeSemaphore(inHand)
+    const take = (one: A) =>
+      Effect.zipRight(
+        hands.take(1),
+        run(one).pipe(
+          Effect.catchAllCause((cause) => Deferred.failCause(failed, cause)),
+          Effect.ensuring(hands.release(1)),
+          Effect.forkIn(scope)
+        )
+      )
+    yield* Stream.runForEach(all, take).pipe(
+      // all of them are free again when the last has ended
+      Effect.zipRight(hands.take(inHand)),
+      Effect.raceFirst(Deferred.await(failed))
+    )
+  }))
+
 const hasFolders = (name: string) => name.includes("/")
 
 /**
@@ -225,44 +254,41 @@ export const send = <E>(
   Effect.gen(function*() {
     const partsFor = yield* makeParts(sending, asked, emit)
     let stop: Delivery.StopError | undefined
-    yield* files.pipe(
-      Stream.mapEffect((file) =>
-        Effect.gen(function*() {
-          const endpoint = isUnadmitted(file) ? asked.endpoint : endpointFor(asked, file)
-          if (endpoint === undefined) return
-          const parts = yield* partsFor(endpoint)
-          const { name } = isUnadmitted(file) ? file.source : file
-          const stops = (error: Delivery.StopError): Effect.Effect<void, Delivery.StopError> => {
-            if (asked.endpoint !== undefined) return Effect.fail(error)
-            const isFirst = !parts.stopped
-            parts.stopped = true
-            stop ??= error
-            return isFirst ? emit(UploadEvent.Warning({ message: `${endpoint}: ${error.message}` })) : Effect.void
-          }
-          yield* Effect.flatMap(
-            deliver(parts, file),
-            Option.match({
-              onNone: () => Effect.void,
-              onSome: (outcome) =>
-                Effect.gen(function*() {
-                  if (
-                    !parts.toldOfFolders && hasFolders(name) &&
-                    Option.exists(outcome.serverName, (name) => !hasFolders(name))
-                  ) {
-                    parts.toldOfFolders = true
-                    yield* emit(UploadEvent.Warning({
-                      message: `The server keeps no folders: ${name} is ${Option.getOrThrow(outcome.serverName)} ` +
-                        "there. It keeps them when it is started with --path-mode allow-paths"
-                    }))
-                  }
-                  yield* emit(UploadEvent.Finished(outcome))
-                  yield* onOutcome(outcome)
-                })
-            })
-          ).pipe(Effect.catchTags({ KeyRefused: stops, WrongEndpoint: stops, ApiKeyMissing: stops }))
-        }), { concurrency: inHand, unordered: true }),
-      Stream.runDrain
-    )
+    yield* forEachInHand(files, (file) =>
+      Effect.gen(function*() {
+        const endpoint = isUnadmitted(file) ? asked.endpoint : endpointFor(asked, file)
+        if (endpoint === undefined) return
+        const parts = yield* partsFor(endpoint)
+        const { name } = isUnadmitted(file) ? file.source : file
+        const stops = (error: Delivery.StopError): Effect.Effect<void, Delivery.StopError> => {
+          if (asked.endpoint !== undefined) return Effect.fail(error)
+          const isFirst = !parts.stopped
+          parts.stopped = true
+          stop ??= error
+          return isFirst ? emit(UploadEvent.Warning({ message: `${endpoint}: ${error.message}` })) : Effect.void
+        }
+        yield* Effect.flatMap(
+          deliver(parts, file),
+          Option.match({
+            onNone: () => Effect.void,
+            onSome: (outcome) =>
+              Effect.gen(function*() {
+                if (
+                  !parts.toldOfFolders && hasFolders(name) &&
+                  Option.exists(outcome.serverName, (name) => !hasFolders(name))
+                ) {
+                  parts.toldOfFolders = true
+                  yield* emit(UploadEvent.Warning({
+                    message: `The server keeps no folders: ${name} is ${Option.getOrThrow(outcome.serverName)} ` +
+                      "there. It keeps them when it is started with --path-mode allow-paths"
+                  }))
+                }
+                yield* emit(UploadEvent.Finished(outcome))
+                yield* onOutcome(outcome)
+              })
+          })
+        ).pipe(Effect.catchTags({ KeyRefused: stops, WrongEndpoint: stops, ApiKeyMissing: stops }))
+      }))
     if (stop !== undefined) return yield* stop
   }).pipe(Effect.scoped)
 
