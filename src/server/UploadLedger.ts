@@ -204,6 +204,7 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
   const select = (f: (upload: Upload) => boolean) => Effect.sync(() => [...uploads.values()].filter(f))
   return rules.make({
     transaction: one.withPermits(1),
+    look: one.withPermits(1),
     byKey: (key) => Effect.sync(() => Option.fromNullable(uploads.get(key))),
     byId: (principal, id) =>
       Effect.map(

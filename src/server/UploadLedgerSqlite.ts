@@ -6,7 +6,7 @@
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
-import * as SqlError from "@effect/sql/SqlError"
+import type * as SqlError from "@effect/sql/SqlError"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
@@ -74,21 +74,19 @@ const encodeUpload = Schema.encodeSync(Upload)
 const decodeAmounts = Schema.decodeUnknown(Schema.Array(Amount))
 const decodeExtents = Schema.decodeUnknown(Schema.Array(ExtentRow))
 
+const columns = Object.keys(Upload.fields) as ReadonlyArray<keyof Upload>
+
+const putUpload = `INSERT INTO uploads (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})
+  ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")}`
+
+const isOpen = "id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed')"
+
+const extentsOf = "SELECT * FROM extents WHERE key = ?"
+
 const failure = (cause: unknown) =>
   (cause as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_FULL"
     ? new StorageFull({ message: "The server's ledger has no room left on its disk; try again later" })
     : new ServerFailure({ message: "The server's ledger could not be read or written", cause })
-
-/** Maps what SQL fails with; a failing COMMIT arrives as a defect. */
-const guard = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, Exclude<E, SqlError.SqlError> | LedgerError> =>
-  effect.pipe(
-    Effect.mapError((error) =>
-      error instanceof SqlError.SqlError ? failure(error) : error as Exclude<E, SqlError.SqlError>
-    ),
-    Effect.catchSomeDefect((defect) =>
-      defect instanceof SqlError.SqlError ? Option.some(Effect.fail(failure(defect))) : Option.none()
-    )
-  )
 
 const make = (durability: Durability) =>
   Effect.gen(function*() {
@@ -96,81 +94,98 @@ const make = (durability: Durability) =>
     yield* durability === "power" ? sql`PRAGMA synchronous = FULL` : sql`PRAGMA synchronous = NORMAL`
     yield* Migrator.make({})({ loader: migrations, table: "migrations" })
 
-    const run = <A, E>(effect: Effect.Effect<A, E | SqlError.SqlError>) =>
-      Effect.withTracerEnabled(guard(effect), false)
-    const execute = (statement: Effect.Effect<unknown, SqlError.SqlError>) => Effect.asVoid(run(statement))
-    const uploads = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeUploads(found), failure)))
-    const extents = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure))).pipe(
-        Effect.map(Arr.map(({ position, ...extent }) => ({ position, extent })))
-      )
-    const amount = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeAmounts(found), failure))).pipe(
-        Effect.map(([row]) => row?.amount ?? 0)
-      )
-    const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+    // statements as texts, prepared once: those built from templates cost ten times as much to make as to run
+    const connection = yield* Effect.scoped(sql.reserve)
+    const query = (text: string, ...values: ReadonlyArray<unknown>) => connection.execute(text, values, undefined)
+    type Found = Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>
+    const change = (text: string, ...values: ReadonlyArray<unknown>): Effect.Effect<void, LedgerError> =>
+      Effect.mapError(Effect.asVoid(query(text, ...values)), failure)
+    const uploads = (rows: Found) => Effect.mapError(Effect.flatMap(rows, decodeUploads), failure)
+    const firstUpload = (rows: Found) => Effect.map(uploads(rows), Arr.head)
+    const amount = (rows: Found) =>
+      Effect.mapBoth(Effect.flatMap(rows, decodeAmounts), {
+        onSuccess: ([row]) => row?.amount ?? 0,
+        onFailure: failure
+      })
+    const extents = (rows: Found) =>
+      Effect.mapBoth(Effect.flatMap(rows, decodeExtents), {
+        onSuccess: Arr.map(({ position, ...extent }) => ({ position, extent })),
+        onFailure: failure
+      })
+    const firstExtent = (rows: Found) =>
       Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
 
+    const begin = change("BEGIN")
+    const commit = change("COMMIT")
+    const rollback = change("ROLLBACK")
+    const one = Effect.unsafeMakeSemaphore(1)
+
     return rules.make({
-      transaction: (effect) => run(sql.withTransaction(effect)),
-      byKey: (key) => Effect.map(uploads(sql`SELECT * FROM uploads WHERE key = ${key}`), Arr.head),
+      transaction: (effect) =>
+        Effect.andThen(begin, Effect.onError(Effect.zipLeft(effect, commit), () => Effect.ignore(rollback))).pipe(
+          Effect.uninterruptible,
+          one.withPermits(1)
+        ),
+      look: one.withPermits(1),
+      byKey: (key) => firstUpload(query("SELECT * FROM uploads WHERE key = ?", key)),
       byId: (principal, id) =>
-        Effect.map(uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND id = ${id}`), Arr.head),
+        firstUpload(query("SELECT * FROM uploads WHERE principal = ? AND id = ?", principal, id)),
       revision1: (principal, clientName) =>
-        uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND clientName = ${clientName} AND id IS NULL
-        ORDER BY touchedAt DESC, rowid DESC`),
+        uploads(query(
+          `SELECT * FROM uploads WHERE principal = ? AND clientName = ? AND id IS NULL ORDER BY touchedAt DESC, rowid DESC`,
+          principal,
+          clientName
+        )),
       isPlanned: (name) =>
         Effect.map(
-          uploads(sql`SELECT * FROM uploads WHERE name = ${name} AND state IN ('receiving', 'finishing')`),
+          uploads(query("SELECT * FROM uploads WHERE name = ? AND state IN ('receiving', 'finishing')", name)),
           Arr.some((upload) => rules.plans(upload, name))
         ),
-      isEmpty: Effect.map(uploads(sql`SELECT * FROM uploads LIMIT 1`), Arr.isEmptyReadonlyArray),
+      isEmpty: Effect.map(uploads(query("SELECT * FROM uploads LIMIT 1")), Arr.isEmptyReadonlyArray),
       open: (principal) =>
-        amount(sql`SELECT count(*) AS amount FROM uploads
-        WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') AND ${
-          Option.match(principal, { onNone: () => sql`true`, onSome: (name) => sql`principal = ${name}` })
-        }`),
+        amount(Option.match(principal, {
+          onNone: () => query(`SELECT count(*) AS amount FROM uploads WHERE ${isOpen}`),
+          onSome: (name) => query(`SELECT count(*) AS amount FROM uploads WHERE ${isOpen} AND principal = ?`, name)
+        })),
       bytesOf: (principal) =>
-        amount(sql`SELECT coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ${principal}`),
-      unfinished: uploads(
-        sql`SELECT * FROM uploads WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') ORDER BY touchedAt`
-      ),
+        amount(query("SELECT coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ?", principal)),
+      unfinished: uploads(query(`SELECT * FROM uploads WHERE ${isOpen} ORDER BY touchedAt`)),
       untouched: (before, most) =>
-        uploads(sql`SELECT * FROM uploads WHERE
-        (id IS NULL AND touchedAt < ${before.revision1}) OR
-        (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ${before.unfinished}) OR
-        (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ${before.ended})
-        LIMIT ${most}`),
+        uploads(query(
+          `SELECT * FROM uploads WHERE
+          (id IS NULL AND touchedAt < ?) OR
+          (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ?) OR
+          (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ?)
+          LIMIT ?`,
+          before.revision1,
+          before.unfinished,
+          before.ended,
+          most
+        )),
       unsettled: uploads(
-        sql`SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL`
+        query("SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL")
       ),
       put: (upload) => {
-        const { key, ...rest } = encodeUpload(upload)
-        return execute(
-          sql`INSERT INTO uploads ${sql.insert({ key, ...rest })} ON CONFLICT (key) DO UPDATE SET ${sql.update(rest)}`
-        )
+        const row = encodeUpload(upload)
+        return change(putUpload, ...columns.map((column) => row[column]))
       },
-      forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
-      putExtent: (key, position, extent) =>
-        execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),
-      removeExtents: (key, from) => execute(sql`DELETE FROM extents WHERE key = ${key} AND position >= ${from}`),
+      forget: (key) => change("DELETE FROM uploads WHERE key = ?", key),
+      putExtent: (key, position, { length, locator, offset, sha256 }) =>
+        change("INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?)", key, position, offset, length, sha256, locator),
+      removeExtents: (key, from) => change("DELETE FROM extents WHERE key = ? AND position >= ?", key, from),
       around: (key, position) =>
-        Effect.all({
-          before: firstExtent(
-            sql`SELECT * FROM extents WHERE key = ${key} AND position <= ${position} ORDER BY position DESC LIMIT 1`
-          ),
-          after: firstExtent(
-            sql`SELECT * FROM extents WHERE key = ${key} AND position > ${position} ORDER BY position LIMIT 1`
-          )
-        }),
-      last: (key) => firstExtent(sql`SELECT * FROM extents WHERE key = ${key} ORDER BY position DESC LIMIT 1`),
+        Effect.zipWith(
+          firstExtent(query(`${extentsOf} AND position <= ? ORDER BY position DESC LIMIT 1`, key, position)),
+          firstExtent(query(`${extentsOf} AND position > ? ORDER BY position LIMIT 1`, key, position)),
+          (before, after) => ({ before, after })
+        ),
+      last: (key) => firstExtent(query(`${extentsOf} ORDER BY position DESC LIMIT 1`, key)),
       page: (key, from, most) =>
-        extents(sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`)
+        extents(query(`${extentsOf} AND position >= ? ORDER BY position LIMIT ?`, key, from, most))
     })
   })
 
-/** A ledger over a connection at hand, whose settings it changes. */
+/** A ledger over a connection at hand, which it has for itself and whose settings it changes. */
 export const layerSql = (
   options: { readonly durability?: Durability } = {}
 ): Layer.Layer<UploadLedger, SqlError.SqlError | Migrator.MigrationError, SqlClient.SqlClient> =>

@@ -15,10 +15,12 @@ import * as Claims from "../Claims.ts"
 import type { Commit, Committed, LedgerError, Lifetimes, Upload, UploadLedger } from "../UploadLedger.ts"
 import type { Extent, UploadKey } from "../UploadStore.ts"
 
-/** What the rules need of a database. Everything but `transaction` is called inside one. */
+/** What the rules need of a database. What writes is called inside a `transaction`, what only reads inside that or a `look`. */
 export interface Rows {
   /** All or nothing, one after another, durable on return. */
   readonly transaction: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E | LedgerError>
+  /** Reads what is there between two transactions. */
+  readonly look: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E>
   readonly byKey: (key: UploadKey) => Effect.Effect<Option.Option<Upload>, LedgerError>
   readonly byId: (principal: string, id: UploadId) => Effect.Effect<Option.Option<Upload>, LedgerError>
   /** The one touched last first. */
@@ -172,7 +174,7 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
       let state = initial
       let from = 0
       for (;;) {
-        const page = yield* rows.transaction(rows.page(key, from, pageSize))
+        const page = yield* rows.look(rows.page(key, from, pageSize))
         for (const { extent } of page) state = f(state, extent)
         if (page.length < pageSize) return state
         from = page.at(-1)!.position + 1
@@ -180,9 +182,9 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
     })
 
   return {
-    find: (principal, id) => rows.transaction(rows.byId(principal, id)),
-    findRevision1: (principal, clientName) => rows.transaction(rows.revision1(principal, clientName)),
-    get: (key) => rows.transaction(rows.byKey(key)),
+    find: (principal, id) => rows.look(rows.byId(principal, id)),
+    findRevision1: (principal, clientName) => rows.look(rows.revision1(principal, clientName)),
+    get: (key) => rows.look(rows.byKey(key)),
     create: ({ exclusiveName, ...fresh }) =>
       rows.transaction(Effect.gen(function*() {
         const there = Option.isSome(fresh.id)
@@ -206,8 +208,9 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         yield* rows.put(upload)
         return upload
       })),
+    // what it writes is in memory
     claim: (key, wanted) =>
-      rows.transaction(Effect.gen(function*() {
+      rows.look(Effect.gen(function*() {
         const free = wanted === "whole" ? Number.MAX_SAFE_INTEGER : yield* room(key, wanted.from, wanted.to)
         if (typeof free !== "number") return { _tag: "Repeat" as const, extent: free }
         const taken = claims.take(key, wanted)
@@ -243,7 +246,7 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         })
       })),
     contiguous: (key, from) =>
-      Effect.map(rows.transaction(rows.page(key, from, pageSize)), (page) => {
+      Effect.map(rows.look(rows.page(key, from, pageSize)), (page) => {
         let to = from
         for (const { extent } of page) {
           if (extent.offset !== to) break
@@ -265,10 +268,10 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         }
         return dropped
       })),
-    isEmpty: rows.transaction(rows.isEmpty),
-    open: (principal) => rows.transaction(rows.open(principal)),
-    bytesOf: (principal) => rows.transaction(rows.bytesOf(principal)),
-    unfinished: rows.transaction(rows.unfinished),
+    isEmpty: rows.look(rows.isEmpty),
+    open: (principal) => rows.look(rows.open(principal)),
+    bytesOf: (principal) => rows.look(rows.bytesOf(principal)),
+    unfinished: rows.look(rows.unfinished),
     publishing: (key, name) => Effect.asVoid(change(key, (upload) => ({ ...upload, name }))),
     complete: (key, sha256) =>
       Effect.flatMap(
@@ -318,7 +321,7 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
       }),
     chunk: (key, index) =>
       Effect.map(
-        rows.transaction(rows.page(key, index, 1)),
+        rows.look(rows.page(key, index, 1)),
         ([found]) => found?.position === index ? Option.some(found.extent) : Option.none()
       ),
     received: (key) =>
@@ -331,6 +334,6 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
         }),
         (ranges): Ranges.Ranges => ranges
       ),
-    unsettled: rows.transaction(rows.unsettled)
+    unsettled: rows.look(rows.unsettled)
   }
 }
