@@ -25,7 +25,8 @@ import {
 import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
 import { Authenticator } from "./Authenticator.ts"
-import { type Body, BodyCut } from "./Body.ts"
+import { BodyCut } from "./Body.ts"
+import * as Flow from "./internal/flow.ts"
 import { observed } from "./internal/observed.ts"
 import { Receiver } from "./Receiver.ts"
 
@@ -82,13 +83,15 @@ const headersOf = (request: HttpServerRequest.HttpServerRequest) => {
 const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | undefined =>
   request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
 
-/** The request's own iterator of pieces where it has one: nothing stands between the socket and the hash. */
-const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body => ({
-  length,
-  pieces: Symbol.asyncIterator in (request.source as object)
-    ? request.source as AsyncIterable<Uint8Array>
+/** The request's own pieces where it has them: nothing stands between the socket and the hash. */
+const piecesOf = (request: HttpServerRequest.HttpServerRequest): AsyncIterable<Uint8Array> => {
+  const source = request.source as object
+  return Flow.isReadable(source)
+    ? Flow.fromReadable(source)
+    : Symbol.asyncIterator in source
+    ? source as AsyncIterable<Uint8Array>
     : Stream.toAsyncIterable(request.stream)
-})
+}
 
 /**
  * A connection that is gone has no address any more, by which clients of revision 1 are told apart: its chunk would go to
@@ -156,7 +159,7 @@ const make = (options: HttpAppOptions) =>
       const { finishing, receipt } = yield* receiver.receive({
         principal,
         chunk: decoded,
-        body: bodyOf(request, yield* lengthOf(headers)),
+        body: { length: yield* lengthOf(headers), pieces: piecesOf(request) },
         request: {
           headers: shown,
           method: request.method,
