@@ -6,9 +6,9 @@
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
-import type * as SqlError from "@effect/sql/SqlError"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -16,6 +16,7 @@ import { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
 import { Sha256 } from "../protocol/Sha256.ts"
 import type { Durability } from "./internal/disk.ts"
 import * as rules from "./internal/ledgerRules.ts"
+import * as Sqlite from "./internal/sqlite.ts"
 import { type LedgerError, Upload, UploadLedger } from "./UploadLedger.ts"
 
 const migrations = Migrator.fromRecord({
@@ -59,8 +60,6 @@ const migrations = Migrator.fromRecord({
   })
 })
 
-const Amount = Schema.Struct({ amount: Schema.Number })
-
 const ExtentRow = Schema.Struct({
   position: Schema.Number,
   offset: Schema.Number,
@@ -69,127 +68,123 @@ const ExtentRow = Schema.Struct({
   locator: Schema.String
 })
 
-const decodeUploads = Schema.decodeUnknown(Schema.Array(Upload))
+const decodeUpload = Schema.decodeUnknownSync(Upload)
 const encodeUpload = Schema.encodeSync(Upload)
-const decodeAmounts = Schema.decodeUnknown(Schema.Array(Amount))
-const decodeExtents = Schema.decodeUnknown(Schema.Array(ExtentRow))
+const decodeExtent = Schema.decodeUnknownSync(ExtentRow)
 
 const columns = Object.keys(Upload.fields) as ReadonlyArray<keyof Upload>
-
-const putUpload = `INSERT INTO uploads (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})
-  ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")}`
-
 const isOpen = "id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed')"
 
-const extentsOf = "SELECT * FROM extents WHERE key = ?"
-
-const failure = (cause: unknown) =>
-  (cause as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_FULL"
+const failure = (cause: unknown): LedgerError =>
+  (cause as { readonly code?: string }).code === "SQLITE_FULL"
     ? new StorageFull({ message: "The server's ledger has no room left on its disk; try again later" })
     : new ServerFailure({ message: "The server's ledger could not be read or written", cause })
 
-const make = (durability: Durability) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    yield* durability === "power" ? sql`PRAGMA synchronous = FULL` : sql`PRAGMA synchronous = NORMAL`
-    yield* Migrator.make({})({ loader: migrations, table: "migrations" })
+/** What a database throws becomes a `LedgerError`, which is thrown in its place. */
+const guard = <A>(run: () => A): A => {
+  try {
+    return run()
+  } catch (cause) {
+    throw failure(cause)
+  }
+}
 
-    // statements as texts, prepared once: those built from templates cost ten times as much to make as to run
-    const connection = yield* Effect.scoped(sql.reserve)
-    const query = (text: string, ...values: ReadonlyArray<unknown>) => connection.execute(text, values, undefined)
-    type Found = Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>
-    const change = (text: string, ...values: ReadonlyArray<unknown>): Effect.Effect<void, LedgerError> =>
-      Effect.mapError(Effect.asVoid(query(text, ...values)), failure)
-    const uploads = (rows: Found) => Effect.mapError(Effect.flatMap(rows, decodeUploads), failure)
-    const firstUpload = (rows: Found) => Effect.map(uploads(rows), Arr.head)
-    const amount = (rows: Found) =>
-      Effect.mapBoth(Effect.flatMap(rows, decodeAmounts), {
-        onSuccess: ([row]) => row?.amount ?? 0,
-        onFailure: failure
-      })
-    const extents = (rows: Found) =>
-      Effect.mapBoth(Effect.flatMap(rows, decodeExtents), {
-        onSuccess: Arr.map(({ position, ...extent }) => ({ position, extent })),
-        onFailure: failure
-      })
-    const firstExtent = (rows: Found) =>
-      Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
-
-    const begin = change("BEGIN")
-    const commit = change("COMMIT")
-    const rollback = change("ROLLBACK")
-    const one = Effect.unsafeMakeSemaphore(1)
-
-    return rules.make({
-      transaction: (effect) =>
-        Effect.andThen(begin, Effect.onError(Effect.zipLeft(effect, commit), () => Effect.ignore(rollback))).pipe(
-          Effect.uninterruptible,
-          one.withPermits(1)
-        ),
-      look: one.withPermits(1),
-      byKey: (key) => firstUpload(query("SELECT * FROM uploads WHERE key = ?", key)),
-      byId: (principal, id) =>
-        firstUpload(query("SELECT * FROM uploads WHERE principal = ? AND id = ?", principal, id)),
-      revision1: (principal, clientName) =>
-        uploads(query(
-          `SELECT * FROM uploads WHERE principal = ? AND clientName = ? AND id IS NULL ORDER BY touchedAt DESC, rowid DESC`,
-          principal,
-          clientName
-        )),
-      isPlanned: (name) =>
-        Effect.map(
-          uploads(query("SELECT * FROM uploads WHERE name = ? AND state IN ('receiving', 'finishing')", name)),
-          Arr.some((upload) => rules.plans(upload, name))
-        ),
-      isEmpty: Effect.map(uploads(query("SELECT * FROM uploads LIMIT 1")), Arr.isEmptyReadonlyArray),
-      open: (principal) =>
-        amount(Option.match(principal, {
-          onNone: () => query(`SELECT count(*) AS amount FROM uploads WHERE ${isOpen}`),
-          onSome: (name) => query(`SELECT count(*) AS amount FROM uploads WHERE ${isOpen} AND principal = ?`, name)
-        })),
-      bytesOf: (principal) =>
-        amount(query("SELECT coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ?", principal)),
-      unfinished: uploads(query(`SELECT * FROM uploads WHERE ${isOpen} ORDER BY touchedAt`)),
-      untouched: (before, most) =>
-        uploads(query(
-          `SELECT * FROM uploads WHERE
-          (id IS NULL AND touchedAt < ?) OR
-          (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ?) OR
-          (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ?)
-          LIMIT ?`,
-          before.revision1,
-          before.unfinished,
-          before.ended,
-          most
-        )),
-      unsettled: uploads(
-        query("SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL")
-      ),
-      put: (upload) => {
-        const row = encodeUpload(upload)
-        return change(putUpload, ...columns.map((column) => row[column]))
-      },
-      forget: (key) => change("DELETE FROM uploads WHERE key = ?", key),
-      putExtent: (key, position, { length, locator, offset, sha256 }) =>
-        change("INSERT INTO extents VALUES (?, ?, ?, ?, ?, ?)", key, position, offset, length, sha256, locator),
-      removeExtents: (key, from) => change("DELETE FROM extents WHERE key = ? AND position >= ?", key, from),
-      around: (key, position) =>
-        Effect.zipWith(
-          firstExtent(query(`${extentsOf} AND position <= ? ORDER BY position DESC LIMIT 1`, key, position)),
-          firstExtent(query(`${extentsOf} AND position > ? ORDER BY position LIMIT 1`, key, position)),
-          (before, after) => ({ before, after })
-        ),
-      last: (key) => firstExtent(query(`${extentsOf} ORDER BY position DESC LIMIT 1`, key)),
-      page: (key, from, most) =>
-        extents(query(`${extentsOf} AND position >= ? ORDER BY position LIMIT ?`, key, from, most))
+/** The rows in a database whose tables are there. */
+const rowsOf = (database: Sqlite.Database): rules.Rows => {
+  type Values = ReadonlyArray<Sqlite.Value>
+  const run = (sql: string) => {
+    const statement = database.prepare(sql)
+    return (...values: Values): void => guard(() => void statement.run(...values))
+  }
+  const select = <A>(sql: string, decode: (row: unknown) => A) => {
+    const statement = database.prepare(sql)
+    return (...values: Values): ReadonlyArray<A> => guard(() => statement.all(...values).map(decode))
+  }
+  const uploads = (sql: string) => select(`SELECT * FROM uploads WHERE ${sql}`, (row) => decodeUpload(row))
+  const extents = (sql: string) =>
+    select(`SELECT * FROM extents WHERE key = ? AND position ${sql}`, (row) => {
+      const { position, ...extent } = decodeExtent(row)
+      return { position, extent }
     })
-  })
+  const amount = (sql: string) => {
+    const found = select(`SELECT ${sql}`, (row) => (row as { readonly amount: number }).amount)
+    return (...values: Values): number => found(...values)[0] ?? 0
+  }
 
-/** A ledger over a connection at hand, which it has for itself and whose settings it changes. */
-export const layerSql = (
-  options: { readonly durability?: Durability } = {}
-): Layer.Layer<UploadLedger, SqlError.SqlError | Migrator.MigrationError, SqlClient.SqlClient> =>
-  Layer.effect(UploadLedger, make(options.durability ?? "power"))
+  const begin = run("BEGIN")
+  const commit = run("COMMIT")
+  const rollback = run("ROLLBACK")
+  const byKey = uploads("key = ?")
+  const byId = uploads("principal = ? AND id = ?")
+  const openOf = amount(`count(*) AS amount FROM uploads WHERE ${isOpen} AND principal = ?`)
+  const allOpen = amount(`count(*) AS amount FROM uploads WHERE ${isOpen}`)
+  const planned = uploads("name = ? AND state IN ('receiving', 'finishing')")
+  const first = uploads("true LIMIT 1")
+  const untouched = uploads(`
+    (id IS NULL AND touchedAt < ?) OR
+    (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ?) OR
+    (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ?)
+    LIMIT ?`)
+  const put = run(
+    `INSERT INTO uploads (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})
+      ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")}`
+  )
+  const putExtent = run(
+    `INSERT INTO extents (key, position, "offset", length, sha256, locator) VALUES (?, ?, ?, ?, ?, ?)`
+  )
+  const before = extents("<= ? ORDER BY position DESC LIMIT 1")
+  const after = extents("> ? ORDER BY position LIMIT 1")
+  const extentOf = ([found]: ReturnType<typeof before>) =>
+    Option.map(Option.fromNullable(found), ({ extent }) => extent)
+
+  return {
+    transaction: (run) => {
+      begin()
+      try {
+        const outcome = run()
+        if (Either.isLeft(outcome)) rollback()
+        else commit()
+        return outcome
+      } catch (cause) {
+        // some failures have rolled it back already
+        if (database.inTransaction) rollback()
+        throw cause
+      }
+    },
+    byKey: (key) => Arr.head(byKey(key)),
+    byId: (principal, id) => Arr.head(byId(principal, id)),
+    revision1: uploads(
+      `principal = ? AND clientName = ? AND id IS NULL ORDER BY touchedAt DESC, rowid DESC`
+    ),
+    isPlanned: (name) => planned(name).some((upload) => rules.plans(upload, name)),
+    isEmpty: () => first().length === 0,
+    open: Option.match({ onNone: () => allOpen(), onSome: (principal) => openOf(principal) }),
+    bytesOf: amount("coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ?"),
+    unfinished: uploads(`${isOpen} ORDER BY touchedAt`),
+    untouched: (before, most) => untouched(before.revision1, before.unfinished, before.ended, most),
+    unsettled: uploads("state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL"),
+    put: (upload) => {
+      const row = encodeUpload(upload)
+      put(...columns.map((column) => row[column]))
+    },
+    forget: run("DELETE FROM uploads WHERE key = ?"),
+    putExtent: (key, position, { length, locator, offset, sha256 }) =>
+      void putExtent(key, position, offset, length, sha256, locator),
+    removeExtents: run("DELETE FROM extents WHERE key = ? AND position >= ?"),
+    before: (key, position) => extentOf(before(key, position)),
+    after: (key, position) => extentOf(after(key, position)),
+    page: extents(">= ? ORDER BY position LIMIT ?")
+  }
+}
+
+/** Makes the tables, or brings them to what this version needs. */
+const migrate = (file: string) =>
+  Effect.scoped(
+    Effect.provide(
+      Migrator.make({})({ loader: migrations, table: "migrations" }),
+      SqliteClient.layer({ filename: file })
+    )
+  )
 
 /**
  * A ledger in the SQLite database at `file`, whose folder exists. A commit is on the disk before it returns
@@ -200,8 +195,19 @@ export const layer = (options: {
   /** Default `power`. */
   readonly durability?: Durability
 }): Layer.Layer<UploadLedger, ServerFailure> =>
-  layerSql(options).pipe(
-    Layer.provide(SqliteClient.layer({ filename: options.file })),
+  Layer.scoped(
+    UploadLedger,
+    Effect.gen(function*() {
+      yield* migrate(options.file)
+      const database = yield* Effect.acquireRelease(
+        Effect.sync(() => Sqlite.open(options.file)),
+        (database) => Effect.sync(() => database.close())
+      )
+      // the log (WAL) is in the file since its tables were made
+      database.pragma(`synchronous = ${options.durability === "process" ? "NORMAL" : "FULL"}`)
+      return rules.make(rowsOf(database))
+    })
+  ).pipe(
     Layer.catchAllCause((cause) =>
       Layer.fail(
         new ServerFailure({
