@@ -68,8 +68,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "publishes while a gap is left",
     file: "src/server/internal/ledgerRules.ts",
-    find: "Option.isSome(size) && size.value === received",
-    replace: "Option.isSome(size) && last === size.value",
+    find: "Option.isSome(size.right) && size.right.value === received",
+    replace: "Option.isSome(size.right) && to === size.right.value",
     tests: [revision2]
   },
   {
@@ -174,8 +174,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "leaves the syncs of the ledger to chance",
     file: "src/server/UploadLedgerSqlite.ts",
-    find: "sql`PRAGMA synchronous = FULL`",
-    replace: "sql`PRAGMA synchronous = NORMAL`",
+    find: "options.durability === \"process\" ? \"NORMAL\" : \"FULL\"",
+    replace: "\"NORMAL\"",
     tests: ["test/server/UploadLedgerSqlite.test.ts"]
   },
   {
