@@ -1,9 +1,9 @@
-// Bundles the two programs into dist/bin, with what they share, and what they need only sometimes, in files of its own: a
-// program that is not split reads and compiles all of it at every start.
+// Bundles the two programs into a folder (dist/bin, or the one named). What they share, and what they need only sometimes, is
+// in files of its own: a program in one file reads and compiles all of it at every start.
 import { build } from "esbuild"
 import { rmSync } from "node:fs"
 
-const outdir = "dist/bin"
+const outdir = process.argv[2] ?? "dist/bin"
 rmSync(outdir, { recursive: true, force: true })
 
 await build({

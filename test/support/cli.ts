@@ -112,7 +112,7 @@ export const bundle = async (): Promise<string> => {
   const folder = await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-bundle-"))
   await Fs.copyFile(Path.join(root, "package.json"), Path.join(folder, "package.json"))
   await Fs.symlink(Path.join(root, "node_modules"), Path.join(folder, "node_modules"))
-  await promisify(execFile)("npm", ["run", "--silent", "bundle", "--", `--outdir=${folder}/dist/bin`], { cwd: root })
+  await promisify(execFile)("npm", ["run", "--silent", "bundle", "--", Path.join(folder, "dist/bin")], { cwd: root })
   return folder
 }
 
