@@ -120,8 +120,8 @@ export const of = (pieces: AsyncIterable<Uint8Array>): Flow =>
 /** What is needed of one of Node's readable streams; no other platform's requests look like this. */
 export interface Readable {
   readonly destroyed: boolean
-  readonly on: (event: string, listener: (...values: Array<any>) => void) => unknown
-  readonly off: (event: string, listener: (...values: Array<any>) => void) => unknown
+  on(event: string, listener: (value: never) => void): unknown
+  off(event: string, listener: (value: never) => void): unknown
   readonly pause: () => unknown
   readonly resume: () => unknown
 }
