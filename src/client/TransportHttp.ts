@@ -6,9 +6,11 @@
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
+import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
@@ -73,10 +75,38 @@ const whole: Wire = {
     )).pipe(Effect.mapError((error) => HttpFailure.make(error)))
 }
 
-/** A sixteenth of a body, so that a short one shows progress too; not so long that a limited rate comes in jerks. */
-const sliceLength = (body: Uint8Array, limit: RateLimit.RateLimit | undefined): number => {
-  const length = Math.min(64 * 1024, Math.max(4 * 1024, Math.ceil(body.length / 16)))
-  return limit === undefined ? length : Math.min(length, Math.max(1024, Math.round(limit.rate / 16)))
+/** Bytes. */
+const longestSlice = 1024 * 1024
+
+/**
+ * How bodies are sliced. A slice is seen to move when all of it was taken, so it must be short on a slow link; and each one
+ * costs, so it may be long on a fast one. It is as long as the last body to that host took a sixteenth of a second for,
+ * counted until its answer came: buffers on the way take bytes at once and tell nothing of the link.
+ *
+ * Before that is known, it is a sixteenth of a body at most, so that a short one shows progress too. A limited rate must not
+ * come in jerks.
+ */
+const makeSlicing = (limit: RateLimit.RateLimit | undefined) => {
+  /** By host, in bytes a second. */
+  const rates = new Map<string, number>()
+  const most = limit === undefined ? longestSlice : Math.max(1024, Math.round(limit.rate / 16))
+  return {
+    lengthFor: (host: string, body: Uint8Array): number => {
+      const cautious = Math.min(64 * 1024, Math.max(4 * 1024, Math.ceil(body.length / 16)))
+      return Math.min(most, longestSlice, Math.max(cautious, Math.round((rates.get(host) ?? 0) / 16)))
+    },
+    /** Watches how long a body takes. */
+    timed: <A, E, R>(host: string, body: Uint8Array, exchange: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+      Effect.flatMap(
+        Clock.currentTimeMillis,
+        (began) =>
+          Effect.onExit(exchange, (exit) =>
+            Effect.map(Clock.currentTimeMillis, (now) => {
+              if (Exit.isSuccess(exit)) rates.set(host, body.length / Math.max(1, now - began) * 1000)
+              else rates.delete(host)
+            }))
+      )
+  }
 }
 
 /** The body in slices, each after its turn has come. */
@@ -92,40 +122,45 @@ const slices = (
     return Effect.as(turn(slice.length), Option.some([slice, from + length] as const))
   })
 
-const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | undefined): Wire => ({
-  exchange: (client, request, body) =>
-    Effect.suspend(() => {
-      const hasBody = body !== undefined && body.length > 0
-      let started = false
-      const stalled = () => {
+const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | undefined): Wire => {
+  const slicing = makeSlicing(limit)
+  return {
+    exchange: (client, request, body) =>
+      Effect.suspend(() => {
+        const hasBody = body !== undefined && body.length > 0
         const { host } = new URL(request.url)
-        const standstill = `no byte moved for ${seconds(stallTimeout)}`
-        return hasBody && !started
-          ? new Unreachable({ message: `${host} cannot be reached: ${standstill}` })
-          : new NoAnswer({ message: `The connection to ${host} stalled: ${standstill}` })
-      }
-      return Stall.guard(stallTimeout, stalled, ({ handedOver, held, moved }) => {
-        const send = Effect.sync(() => {
-          started = true
-          moved()
-        })
-        const turn = limit === undefined
-          ? () => send
-          : (bytes: number) => Effect.zipRight(held(limit.take(bytes)), send)
-        const outgoing = hasBody
-          ? HttpClientRequest.bodyStream(request, slices(body, sliceLength(body, limit), turn, handedOver), {
-            contentType,
-            contentLength: body.length
+        let started = false
+        const stalled = () => {
+          const standstill = `no byte moved for ${seconds(stallTimeout)}`
+          return hasBody && !started
+            ? new Unreachable({ message: `${host} cannot be reached: ${standstill}` })
+            : new NoAnswer({ message: `The connection to ${host} stalled: ${standstill}` })
+        }
+        return Stall.guard(stallTimeout, stalled, ({ handedOver, held, moved }) => {
+          const send = Effect.sync(() => {
+            started = true
+            moved()
           })
-          : body === undefined
-          ? request
-          : HttpClientRequest.bodyUint8Array(request, body, contentType)
-        return Effect.scoped(Effect.flatMap(client.execute(outgoing), (response) => read(response, moved))).pipe(
-          Effect.mapError((error) => HttpFailure.make(error, hasBody && !started))
-        )
+          const turn = limit === undefined
+            ? () => send
+            : (bytes: number) => Effect.zipRight(held(limit.take(bytes)), send)
+          const outgoing = hasBody
+            ? HttpClientRequest.bodyStream(request, slices(body, slicing.lengthFor(host, body), turn, handedOver), {
+              contentType,
+              contentLength: body.length
+            })
+            : body === undefined
+            ? request
+            : HttpClientRequest.bodyUint8Array(request, body, contentType)
+          const exchange = Effect.scoped(Effect.flatMap(client.execute(outgoing), (response) => read(response, moved)))
+          return Effect.mapError(
+            hasBody ? slicing.timed(host, body, exchange) : exchange,
+            (error) => HttpFailure.make(error, hasBody && !started)
+          )
+        })
       })
-    })
-})
+  }
+}
 
 const seconds = (duration: Duration.Duration): string => {
   const number = Duration.toSeconds(duration)

@@ -247,22 +247,6 @@ const look = ({ external }: Source): Effect.Effect<Option.Option<External>, Sour
 const versionOf = (source: Source): Effect.Effect<Option.Option<string>, SourceError> =>
   Effect.map(look(source), Option.map(({ version }) => version))
 
-/** The hash of a source that is so long, as it is now. */
-const hashSource = (source: Source, { size, version }: External) =>
-  Effect.gen(function*() {
-    const hasher = Sha256.make()
-    const read = yield* Stream.runFold(source.bytes(hashedAtOnce), 0, (read, bytes) => {
-      hasher.update(bytes)
-      return read + bytes.length
-    })
-    return read === size && Option.contains(yield* versionOf(source), version)
-      ? hasher.digest()
-      : yield* new SourceError({ path: source.path, message: `${source.path} is being changed; try again later` })
-  })
-
-/** Bytes. */
-const hashedAtOnce = 1024 * 1024
-
 const make = (options: UploaderOptions) =>
   Effect.gen(function*() {
     const store = yield* ChunkStore
@@ -320,11 +304,10 @@ const make = (options: UploaderOptions) =>
           (file) => Equal.equals(file.version, version) && file.chunkSize === chunkSize
         )
         if (Option.isSome(before) && Option.isNone(same)) yield* forsake(before.value)
-        const sha256 = Option.isSome(same) ? same.value.sha256 : yield* hashSource(source, external)
         const { name, path } = source
         return yield* store.adopt(
-          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version, sha256 },
-          external.read
+          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version },
+          external.open
         )
       })
 

@@ -76,19 +76,20 @@ const without = (file: BufferedFile, missing: Ranges.Ranges, ranges: Ranges.Rang
     ? missing
     : Ranges.missing(ranges.reduce(Ranges.add, Ranges.missing(missing, file.size)), file.size)
 
-const verified = (file: BufferedFile, done: {
+const verified = (parts: Delivery.Parts, file: BufferedFile, done: {
   readonly actualFilename: string
   readonly size?: number | null | undefined
   readonly sha256?: string | undefined
 }) =>
-  done.size === file.size && (done.sha256 ?? file.sha256) === file.sha256
-    ? Effect.succeed({ serverName: done.actualFilename, resent: false })
-    : Effect.fail(
-      new Delivery.GivenUp({
-        message: `The server's file ${done.actualFilename} is not the one that was sent ` +
-          `(${done.size} bytes, SHA-256 ${done.sha256}); the file is kept`
-      })
-    )
+  Effect.flatMap(Delivery.hashOf(parts, file), (sha256) =>
+    done.size === file.size && (done.sha256 ?? sha256) === sha256
+      ? Effect.succeed({ serverName: done.actualFilename, resent: false, sha256 })
+      : Effect.fail(
+        new Delivery.GivenUp({
+          message: `The server's file ${done.actualFilename} is not the one that was sent ` +
+            `(${done.size} bytes, SHA-256 ${done.sha256}); the file is kept`
+        })
+      ))
 
 /** Asks the server for the upload; `None` when it does not know it. */
 const ask = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId, wait?: Wait) =>
@@ -126,10 +127,11 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   /** Sends a range, again when it arrives damaged. It is read when there is room to send it: waiting bodies fill memory. */
   const exchange = (range: Ranges.Range) =>
     Effect.suspend(() => {
-      const out = Delivery.outgoing(parts, file, range, Option.some({ id, known }))
+      const bytes = range[1] - range[0]
+      const outgoing = (into?: Uint8Array) => Delivery.outgoing(parts, file, range, Option.some({ id, known }), into)
       return Option.isSome(revision)
-        ? pace.request(range[1] - range[0], Effect.flatMap(out, parts.transport.send))
-        : Effect.flatMap(out, (out) =>
+        ? pace.request(bytes, parts.bodies.use(bytes, (into) => Effect.flatMap(outgoing(into), parts.transport.send)))
+        : Effect.flatMap(outgoing(), (out) =>
           // a part of a file may be cut in another way when it is sent again, which a server does not take
           pace.spoken() === 2 && out.body.length === file.size
             ? Delivery.unmarked(parts, file, out)
@@ -228,7 +230,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     if (missing.length === 0 && !closing) {
       const state = yield* ask(parts, file, id, wait)
       if (Option.isNone(state)) return yield* forgotten
-      if (state.value.complete) return yield* verified(file, state.value)
+      if (state.value.complete) return yield* verified(parts, file, state.value)
       if (state.value.state === "failed") {
         return yield* new Delivery.GivenUp({
           message: "The server says that the whole file is not what its hash says, and did not publish it"
@@ -253,7 +255,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       if (!("uploadId" in receipt)) {
         return yield* Revision1.deliver(parts, file, { reason: interrupted, sentNow: false, accepted: true })
       }
-      if (receipt.complete) return yield* verified(file, receipt)
+      if (receipt.complete) return yield* verified(parts, file, receipt)
     } else if (turn?._tag === "TooLarge") {
       if (turn.sent <= smallestAfter413) return yield* turn.error
       pace.tooLarge(turn.sent, turn.error)
