@@ -72,6 +72,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     return row ?? (yield* notBuffered(file))
   })
 
+  /** That it is there, without its row. */
+  const isSealed = (file: ChunkStore.FileId) =>
+    Effect.filterOrFail(
+      sql`SELECT 1 FROM files WHERE id = ${file} AND state = 'sealed'`,
+      (rows) => rows.length > 0,
+      () => notBuffered(file)
+    )
+
   /** Rows as files, from within a `read` or `write`. */
   const toFiles = (rows: ReadonlyArray<Rows.FileRow>) =>
     Effect.map(
@@ -235,7 +243,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
 
   const readBytes = (file: ChunkStore.FileId, from: number, to: number, into?: Uint8Array) =>
     adoptedFiles.has(file)
-      ? Effect.zipRight(read(sealed(file)), adoptedFiles.read(file, from, to, into))
+      ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, into))
       : stored.range(read(sealed(file)), file, from, to, into)
 
   const get = (file: ChunkStore.FileId) =>

@@ -26,9 +26,15 @@ import { NoAnswer, Transport, type TransportError, Unreachable } from "./Transpo
 /** No answer of the protocol is longer: what lies behind is not read. */
 const longestAnswer = 1024 * 1024
 
+/** Answers to chunks are shorter: they are read in one go where their length is known. */
+const shortAnswer = 4 * 1024
+
 const read = (response: HttpClientResponse.HttpClientResponse, moved: () => void) =>
   Effect.gen(function*() {
     moved()
+    if (Number(response.headers["content-length"]) <= shortAnswer) {
+      return { status: response.status, headers: response.headers, text: yield* response.text } satisfies Answer.Answer
+    }
     const decoder = new TextDecoder()
     let text = ""
     yield* Stream.runForEachWhile(response.stream, (bytes) =>

@@ -16,20 +16,16 @@ export interface Bodies {
   ) => Effect.Effect<A, E, R>
 }
 
-/** Keeps the memory of so many bodies at most. */
-export const make = (most: number): Bodies => {
+/** All have room for so many bytes at least: memory that nobody has written to costs nothing, and bodies grow. */
+export const make = (largest: number): Bodies => {
+  /** What no exchange has in hand: never more than were under way at once. */
   const free: Array<Uint8Array> = []
   return {
     use: (bytes, exchange) =>
       Effect.suspend(() => {
-        const at = free.findIndex(({ length }) => length >= bytes)
-        const room = (at < 0 ? undefined : free.splice(at, 1)[0]) ?? new Uint8Array(bytes)
-        return Effect.tap(exchange(room), () =>
-          Effect.sync(() => {
-            free.push(room)
-            // the oldest, which is of the shortest when bodies grow
-            if (free.length > most) free.shift()
-          }))
+        const last = free.pop()
+        const room = last !== undefined && last.length >= bytes ? last : new Uint8Array(Math.max(bytes, largest))
+        return Effect.tap(exchange(room), () => Effect.sync(() => void free.push(room)))
       })
   }
 }

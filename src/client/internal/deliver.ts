@@ -3,8 +3,10 @@
  *
  * @internal
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Ranges from "../../protocol/Ranges.ts"
 import type { Receipt } from "../../protocol/Receipt.ts"
@@ -23,6 +25,9 @@ const mostDamaged = 5
 
 /** How often a file whose upload the server forgot is begun anew. */
 const mostAnew = 3
+
+/** Milliseconds. A server of revision 2 is asked what it has: not each answer is worth a transaction. */
+const recordPause = 1000
 
 /** What was found out about the server's side of the file. */
 interface Known {
@@ -123,6 +128,8 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   const { reset, wait } = patience(parts.retry, Delivery.pause(parts, file))
   let { known, missing, revision } = start
   let most = file.settledBytes
+  let unrecorded = Ranges.empty
+  let recordedAt = Number.NEGATIVE_INFINITY
 
   /** Sends a range, again when it arrives damaged. It is read when there is room to send it: waiting bodies fill memory. */
   const exchange = (range: Ranges.Range) =>
@@ -144,7 +151,13 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       })
     )
 
-  /** Records a 200, with what the first one shows. */
+  const record = Effect.suspend(() => {
+    const ranges = unrecorded
+    unrecorded = Ranges.empty
+    return Effect.forEach(ranges, (range) => store.settle(file.id, ...range, { free: freeEarly }), { discard: true })
+  })
+
+  /** Records a 200 now or soon; the first one at once, with what it shows. */
   const accept = (range: Ranges.Range, receipt: Receipt) =>
     Effect.gen(function*() {
       const speaks = "uploadId" in receipt ? 2 : 1
@@ -153,13 +166,24 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
           message: "The server no longer answers as it did when the upload began; the file is kept"
         })
       }
-      yield* store.settle(file.id, ...range, {
-        free: freeEarly && speaks === 2,
-        known: Option.isSome(revision)
-          ? {}
-          : { revision: Option.some(speaks), serverName: Option.some(receipt.actualFilename), sending: Option.none() }
-      })
-      if (Option.isNone(revision)) yield* pace.speaks(speaks)
+      if (Option.isNone(revision)) {
+        yield* store.settle(file.id, ...range, {
+          free: freeEarly && speaks === 2,
+          known: {
+            revision: Option.some(speaks),
+            serverName: Option.some(receipt.actualFilename),
+            sending: Option.none()
+          }
+        })
+        yield* pace.speaks(speaks)
+      } else {
+        unrecorded = Ranges.add(unrecorded, range)
+        const now = yield* Clock.currentTimeMillis
+        if (freeEarly || now - recordedAt >= recordPause) {
+          recordedAt = now
+          yield* record
+        }
+      }
       if ("uploadId" in receipt) {
         revision = Option.some(2)
         known = true
@@ -219,6 +243,9 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       })
       return { acknowledged, turn, unsure: [...unsure, ...again] }
     })
+
+  // a file that is delivered has no record any more
+  yield* Effect.addFinalizer((exit) => Exit.isSuccess(exit) ? Effect.void : Effect.ignore(record))
 
   // the first request of a file goes alone, and the first one after trouble
   let isAlone = !known || Option.isNone(revision)
@@ -280,7 +307,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       if (file.size > 0) yield* Effect.sleep(pollDelay)
     }
   }
-})
+}, Effect.scoped)
 
 /** Goes on with an upload of revision 2 where the server says that it stands. */
 const resume2 = (

@@ -78,7 +78,7 @@ const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: E
           endpoint,
           freeEarly,
           pace: yield* Pace.make({ body: chunkSize, largestBody, parallel }),
-          bodies: Bodies.make(parallel),
+          bodies: Bodies.make(largestBody),
           oldNames: yield* OldNames.make(store, endpoint),
           resendUnconfirmed: asked.resendUnconfirmed ?? false,
           stopped: false,
