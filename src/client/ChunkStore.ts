@@ -34,7 +34,7 @@ export interface NewFile {
   readonly source: string
   /** What servers are told. */
   readonly name: string
-  /** Bytes a piece; the last may be shorter. */
+  /** Bytes a chunk; the last may be shorter. */
   readonly chunkSize: number
   /** The endpoint that the file is for; `None`: the one that an upload names. */
   readonly destination: Option.Option<string>
@@ -70,7 +70,7 @@ export interface BufferedFile extends NewFile {
   readonly size: number
   /** `None` only of an adopted file: it is known when that has been read to its end. */
   readonly sha256: Option.Option<Sha256.Sha256>
-  /** Pieces; 0 for an empty file. */
+  /** How many of `chunkSize` bytes, the last perhaps shorter; 0 for an empty file. */
   readonly chunks: number
   /**
    * Above 0 only for a file that the Python client had half sent: the bytes before this chunk are at the server and
@@ -165,7 +165,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
-   * durable. Every piece but the last has `chunkSize` bytes; no piece is empty.
+   * durable. A piece is one or more whole chunks of `chunkSize` bytes, the last of the file perhaps shorter; none is empty.
    */
   readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
@@ -426,11 +426,12 @@ const makeMemory = Effect.gen(function*() {
     append: (file, bytes) =>
       whenAdding(file, (held) => {
         const { chunkSize, pieces, size } = held
-        if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || size % chunkSize !== 0) {
-          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, where ${chunkSize} were due`)
+        if (bytes.byteLength === 0 || size % chunkSize !== 0) {
+          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, of chunks of ${chunkSize}`)
         }
         pieces.push({ bytes: bytes.slice(), sha256: Sha256.of(bytes), start: size, stop: size + bytes.byteLength })
-        files.set(file, { ...held, size: size + bytes.byteLength, chunks: pieces.length })
+        const end = size + bytes.byteLength
+        files.set(file, { ...held, size: end, chunks: Math.ceil(end / chunkSize) })
         return Effect.void
       }),
     adopt: (file, open) =>

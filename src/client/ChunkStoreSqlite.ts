@@ -152,13 +152,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       )
       if (row === undefined) return yield* gone(file)
       const { start, stop: chunkSize } = row
-      if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || start % chunkSize !== 0) {
-        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, where ${chunkSize} were due`)
+      if (bytes.byteLength === 0 || start % chunkSize !== 0) {
+        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, of chunks of ${chunkSize}`)
       }
       if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
       yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
         VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
-      yield* sql`UPDATE files SET size = size + ${bytes.byteLength}, chunks = chunks + 1 WHERE id = ${file}`
+      yield* sql`UPDATE files SET size = size + ${bytes.byteLength},
+        chunks = chunks + ${Math.ceil(bytes.byteLength / chunkSize)} WHERE id = ${file}`
     }))
     yield* SqliteDatabase.breathe
   })

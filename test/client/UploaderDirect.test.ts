@@ -218,14 +218,16 @@ describe("Uploader, add", () => {
       const { change, source } = changeable(bytesOf(10))
       const growing = {
         ...source,
-        bytes: () =>
-          Stream.concat(
-            source.bytes(4),
-            Stream.sync(() => {
-              change(bytesOf(20))
-              return bytesOf(1)
-            })
-          )
+        external: Effect.map(source.external!, (external): Source.External => ({
+          ...external,
+          open: Effect.map(external.open, (read) => (into, from) =>
+            Effect.zipRight(
+              from === 8
+                ? Effect.sync(() => change(bytesOf(20)))
+                : Effect.void,
+              read(into, from)
+            ))
+        }))
       }
       expect(yield* Effect.flip(uploader.add(growing))).toMatchObject({
         _tag: "SourceError",

@@ -19,6 +19,7 @@ import * as Revision1 from "./deliverRevision1.ts"
 import * as Delivery from "./delivery.ts"
 import { smallestAfter413 } from "./pace.ts"
 import { isPassing, patience, type Wait } from "./retry.ts"
+import { pieceLength } from "./storing.ts"
 
 /** How often a body that arrives damaged is sent. */
 const mostDamaged = 5
@@ -65,13 +66,18 @@ const lacking = (file: BufferedFile, state: UploadState): Ranges.Ranges => {
 interface Fitting {
   readonly min: number
   readonly max: number
+  /** That a body may grow to. */
+  readonly largest: number
 }
 
-/** A piece of what is missing, not longer than a body may be: of whole stored pieces where they are not longer either. */
-const cut = (file: BufferedFile, [from, to]: Ranges.Range, { max, min }: Fitting): Ranges.Range => {
+/**
+ * A part of what is missing, not longer than a body may be: up to the end of a stored piece, which need not be hashed again,
+ * or else of a chunk, where one is in reach.
+ */
+const cut = (file: BufferedFile, [from, to]: Ranges.Range, { largest, max, min }: Fitting): Ranges.Range => {
   const { chunkSize } = file
-  const whole = Math.floor((from + max) / chunkSize) * chunkSize
-  const inside = whole > from ? whole : Math.min(from + max, (Math.floor(from / chunkSize) + 1) * chunkSize)
+  const ends = [pieceLength(chunkSize, largest), chunkSize].map((length) => Math.floor((from + max) / length) * length)
+  const inside = ends.find((end) => end > from) ?? Math.min(from + max, (Math.floor(from / chunkSize) + 1) * chunkSize)
   return [from, Math.min(to, Math.max(from + min, inside))]
 }
 
