@@ -47,9 +47,9 @@ const make1 = (size: number, open: Open) => {
   const catchUp = Effect.fnUntraced(function*(read: ReadSource, to: number) {
     if (hashed >= to) return
     const room = new Uint8Array(Math.min(step, to - hashed))
-    while (hashed < to) {
-      const bytes = room.subarray(0, to - hashed)
-      yield* read(bytes, hashed)
+    for (let at = hashed; at < to; at = hashed) {
+      const bytes = room.subarray(0, to - at)
+      yield* read(bytes, at)
       take(bytes)
     }
   })
