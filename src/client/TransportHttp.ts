@@ -3,6 +3,7 @@
  *
  * @module
  */
+import * as HttpBody from "@effect/platform/HttpBody"
 import * as HttpClient from "@effect/platform/HttpClient"
 import * as HttpClientRequest from "@effect/platform/HttpClientRequest"
 import type * as HttpClientResponse from "@effect/platform/HttpClientResponse"
@@ -19,6 +20,7 @@ import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
 import { ApiKey, ApiKeyMissing } from "./ApiKey.ts"
 import * as Answer from "./internal/answer.ts"
 import * as HttpFailure from "./internal/httpFailure.ts"
+import { IterableBodies } from "./internal/iterableBodies.ts"
 import * as RateLimit from "./internal/rateLimit.ts"
 import * as Stall from "./internal/stall.ts"
 import { NoAnswer, Transport, type TransportError, Unreachable } from "./Transport.ts"
@@ -115,8 +117,17 @@ const makeSlicing = (limit: RateLimit.RateLimit | undefined) => {
   }
 }
 
-/** The body in slices, each after its turn has come. */
-const slices = (
+/** The body in slices; `moved` when one is asked for. */
+function* slices(body: Uint8Array, length: number, moved: () => void, handedOver: () => void) {
+  for (let from = 0; from < body.length; from += length) {
+    moved()
+    yield body.subarray(from, from + length)
+  }
+  handedOver()
+}
+
+/** The same as a stream, each slice after its turn has come. */
+const slicesInTurn = (
   body: Uint8Array,
   length: number,
   turn: (bytes: number) => Effect.Effect<void>,
@@ -128,14 +139,18 @@ const slices = (
     return Effect.as(turn(slice.length), Option.some([slice, from + length] as const))
   })
 
-const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | undefined): Wire => {
+const streamed = (
+  stallTimeout: Duration.Duration,
+  limit: RateLimit.RateLimit | undefined,
+  takesIterables: boolean
+): Wire => {
   const slicing = makeSlicing(limit)
   return {
     exchange: (client, request, body) =>
       Effect.suspend(() => {
-        const hasBody = body !== undefined && body.length > 0
         const { host } = new URL(request.url)
         let started = false
+        const hasBody = body !== undefined && body.length > 0
         const stalled = () => {
           const standstill = `no byte moved for ${seconds(stallTimeout)}`
           return hasBody && !started
@@ -143,26 +158,28 @@ const streamed = (stallTimeout: Duration.Duration, limit: RateLimit.RateLimit | 
             : new NoAnswer({ message: `The connection to ${host} stalled: ${standstill}` })
         }
         return Stall.guard(stallTimeout, stalled, ({ handedOver, held, moved }) => {
-          const send = Effect.sync(() => {
+          const sends = () => {
             started = true
             moved()
-          })
-          const turn = limit === undefined
-            ? () => send
-            : (bytes: number) => Effect.zipRight(held(limit.take(bytes)), send)
-          const outgoing = hasBody
-            ? HttpClientRequest.bodyStream(request, slices(body, slicing.lengthFor(host, body), turn, handedOver), {
-              contentType,
-              contentLength: body.length
-            })
-            : body === undefined
-            ? request
-            : HttpClientRequest.bodyUint8Array(request, body, contentType)
-          const exchange = Effect.scoped(Effect.flatMap(client.execute(outgoing), (response) => read(response, moved)))
-          return Effect.mapError(
-            hasBody ? slicing.timed(host, body, exchange) : exchange,
-            (error) => HttpFailure.make(error, hasBody && !started)
-          )
+          }
+          const withBody = (body: Uint8Array) => {
+            const length = slicing.lengthFor(host, body)
+            const told = { contentType, contentLength: body.length }
+            if (limit === undefined && takesIterables) {
+              return HttpClientRequest.setBody(request, HttpBody.raw(slices(body, length, sends, handedOver), told))
+            }
+            const send = Effect.sync(sends)
+            const turn = (bytes: number) => limit === undefined ? send : Effect.zipRight(held(limit.take(bytes)), send)
+            return HttpClientRequest.bodyStream(request, slicesInTurn(body, length, turn, handedOver), told)
+          }
+          const exchange = (request: HttpClientRequest.HttpClientRequest) =>
+            Effect.scoped(Effect.flatMap(client.execute(request), (response) => read(response, moved)))
+          const outgoing = body === undefined
+            ? exchange(request)
+            : hasBody
+            ? slicing.timed(host, body, Effect.suspend(() => exchange(withBody(body))))
+            : exchange(HttpClientRequest.bodyUint8Array(request, body, contentType))
+          return Effect.mapError(outgoing, (error) => HttpFailure.make(error, hasBody && !started))
         })
       })
   }
@@ -239,10 +256,10 @@ export const layerStreamed = (
 ): Layer.Layer<Transport, never, HttpClient.HttpClient | ApiKey> =>
   Layer.effect(
     Transport,
-    Effect.suspend(() =>
+    Effect.flatMap(IterableBodies, (takesIterables) =>
       make(streamed(
         Duration.decode(options.stallTimeout ?? "30 seconds"),
-        options.limitRate === undefined ? undefined : RateLimit.make(options.limitRate)
-      ))
-    )
+        options.limitRate === undefined ? undefined : RateLimit.make(options.limitRate),
+        takesIterables
+      )))
   )
