@@ -19,7 +19,8 @@ import * as Stream from "effect/Stream"
 import * as Ranges from "../protocol/Ranges.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
-import type { ReadSource, SourceChanged, SourceError } from "./Source.ts"
+import * as Adopted from "./internal/adopted.ts"
+import type { External, SourceChanged, SourceError } from "./Source.ts"
 
 /** A file's number in its buffer; never used again for another one. */
 export const FileId = Schema.NonNegativeInt.pipe(Schema.brand("FileId"))
@@ -33,7 +34,7 @@ export interface NewFile {
   readonly source: string
   /** What servers are told. */
   readonly name: string
-  /** Bytes a piece; the last may be shorter. */
+  /** Bytes a chunk; the last may be shorter. */
   readonly chunkSize: number
   /** The endpoint that the file is for; `None`: the one that an upload names. */
   readonly destination: Option.Option<string>
@@ -67,8 +68,9 @@ export interface BufferedFile extends NewFile {
   readonly id: FileId
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256.Sha256
-  /** Pieces; 0 for an empty file. */
+  /** `None` only of an adopted file: it is known when that has been read to its end. */
+  readonly sha256: Option.Option<Sha256.Sha256>
+  /** How many of `chunkSize` bytes, the last perhaps shorter; 0 for an empty file. */
   readonly chunks: number
   /**
    * Above 0 only for a file that the Python client had half sent: the bytes before this chunk are at the server and
@@ -113,13 +115,14 @@ export interface DeliveryReceipt {
 export interface ExternalFile extends NewFile {
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256.Sha256
 }
 
 /** Bytes read back, and their hash. */
 export interface Piece {
   readonly bytes: Uint8Array
   readonly sha256: Sha256.Sha256
+  /** The hash of the whole file: of an adopted one, where these bytes end with it. */
+  readonly whole?: Sha256.Sha256
 }
 
 /** The buffer itself cannot be used: it cannot be opened, is locked for long, full, damaged, or of a newer program. */
@@ -162,7 +165,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
-   * durable. Every piece but the last has `chunkSize` bytes; no piece is empty.
+   * durable. A piece is one or more whole chunks of `chunkSize` bytes, the last of the file perhaps shorter; none is empty.
    */
   readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
@@ -177,9 +180,9 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * Keeps track of a file that is sent from where it lies. The same source in the same version and chunk size is the one that
    * was adopted before, with all that is known of its delivery; one of another version is dropped. Durable on return. It is not
-   * listed, and can be read only by the program that gave `read`.
+   * listed, and can be read only by the program that gave `open`.
    */
-  readonly adopt: (file: ExternalFile, read: ReadSource) => Effect.Effect<FileId, ChunkStoreError>
+  readonly adopt: (file: ExternalFile, open: External["open"]) => Effect.Effect<FileId, ChunkStoreError>
 
   /** The file that was adopted from a source and is not delivered yet. */
   readonly adopted: (source: string) => Effect.Effect<Option.Option<BufferedFile>, ChunkStoreError>
@@ -194,12 +197,15 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * The bytes `from` to `to` (not included) of a sealed file, checked against the hashes taken when they were added; of an
-   * adopted one, what its source holds.
+   * adopted one, what its source holds. The hash of that as a whole runs along, and is there with its last byte: what was not
+   * read before is read then. They may lie in `into`, which has room for them, or in memory of the store's own; a failed or
+   * interrupted reading may write to `into` later.
    */
   readonly read: (
     file: FileId,
     from: number,
-    to: number
+    to: number,
+    into?: Uint8Array
   ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | SourceError | SourceChanged | ChunkStoreError>
 
   /**
@@ -259,7 +265,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    */
   readonly delivered: (
     file: FileId,
-    as: { readonly serverName: string; readonly resent: boolean }
+    as: Pick<DeliveryReceipt, "serverName" | "resent" | "sha256">
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
   /** The receipts, oldest first, read in pages. */
@@ -290,8 +296,8 @@ interface HeldPiece {
 }
 
 interface Held extends Omit<BufferedFile, "settledBytes" | "held"> {
-  /** Of a file that is sent from where it lies. */
-  readonly external?: ReadSource
+  /** It is sent from where it lies. */
+  readonly external: boolean
   readonly state: "adding" | "sealed"
   readonly pieces: Array<HeldPiece>
   readonly settled: Ranges.Ranges
@@ -338,6 +344,7 @@ const makeMemory = Effect.gen(function*() {
   const files = new Map<FileId, Held>()
   const claimed = new Set<FileId>()
   const receipts: Array<DeliveryReceipt & Pick<NewFile, "source" | "version">> = []
+  const adopted = Adopted.make()
 
   const toFile = ({ external: _external, pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
     ...file,
@@ -370,6 +377,7 @@ const makeMemory = Effect.gen(function*() {
   const remove = ({ id }: Held) => {
     files.delete(id)
     claimed.delete(id)
+    adopted.forget(id)
   }
 
   const letGo = (file: FileId) => {
@@ -405,9 +413,10 @@ const makeMemory = Effect.gen(function*() {
             id,
             addedAt,
             size: 0,
-            sha256: Sha256.empty,
+            sha256: Option.none(),
             chunks: 0,
             pieces: [],
+            external: false,
             state: "adding"
           })
           return id
@@ -417,35 +426,35 @@ const makeMemory = Effect.gen(function*() {
     append: (file, bytes) =>
       whenAdding(file, (held) => {
         const { chunkSize, pieces, size } = held
-        if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || size % chunkSize !== 0) {
-          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, where ${chunkSize} were due`)
+        if (bytes.byteLength === 0 || size % chunkSize !== 0) {
+          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, of chunks of ${chunkSize}`)
         }
         pieces.push({ bytes: bytes.slice(), sha256: Sha256.of(bytes), start: size, stop: size + bytes.byteLength })
-        files.set(file, { ...held, size: size + bytes.byteLength, chunks: pieces.length })
+        const end = size + bytes.byteLength
+        files.set(file, { ...held, size: end, chunks: Math.ceil(end / chunkSize) })
         return Effect.void
       }),
-    adopt: (file, read) =>
+    adopt: (file, open) =>
       Effect.map(Clock.currentTimeMillis, (addedAt) => {
-        const before = inState("sealed").filter(({ external, source }) =>
-          external !== undefined && source === file.source
-        )
+        const before = inState("sealed").filter(({ external, source }) => external && source === file.source)
         const same = before.find(({ chunkSize, version }) =>
           Equal.equals(version, file.version) && chunkSize === file.chunkSize
         )
         before.filter((held) => held !== same).forEach(remove)
         const id = same?.id ?? FileId.make(++lastId)
         const chunks = Math.ceil(file.size / file.chunkSize)
-        files.set(id, {
-          ...(same ?? { ...unsent, ...file, id, addedAt, chunks, pieces: [], state: "sealed" }),
-          external: read
-        })
+        if (same === undefined) {
+          const whole = { sha256: Option.none(), chunks, pieces: [], external: true }
+          files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
+        }
+        adopted.set(id, file.size, open)
         return id
       }),
     adopted: (source) =>
       Effect.sync(() =>
         Option.map(
           Option.fromNullable(
-            inState("sealed").find((held) => held.external !== undefined && held.source === source)
+            inState("sealed").find((held) => held.external && held.source === source)
           ),
           toFile
         )
@@ -462,23 +471,19 @@ const makeMemory = Effect.gen(function*() {
           return Effect.dieMessage(`sealed as ${whole.size} bytes, but ${held.size} were appended`)
         }
         const replaced = inState("sealed").filter(({ external, id, source }) =>
-          source === held.source && external === undefined && !claimed.has(id)
+          source === held.source && !external && !claimed.has(id)
         )
         replaced.forEach(remove)
-        files.set(file, { ...held, state: "sealed", sha256: whole.sha256 })
+        files.set(file, { ...held, state: "sealed", sha256: Option.some(whole.sha256) })
         return Effect.succeed(Option.map(Option.fromNullable(replaced.at(-1)), toFile))
       }).pipe(Effect.ensuring(signal)),
-    list: Stream.suspend(() =>
-      Stream.fromIterable(inState("sealed").filter(({ external }) => external === undefined).map(toFile))
-    ),
+    list: Stream.suspend(() => Stream.fromIterable(inState("sealed").filter(({ external }) => !external).map(toFile))),
     get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
-    read: (file, from, to) =>
+    read: (file, from, to, into) =>
       whenSealed(
         file,
         (held): Effect.Effect<Piece, PieceDamaged | SourceError | SourceChanged> =>
-          held.external === undefined
-            ? readHeld(held, from, to)
-            : Effect.map(held.external(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
+          held.external ? adopted.read(file, from, to, into) : readHeld(held, from, to)
       ),
     settle: (file, from, to, options) =>
       change(file, (held) => {
@@ -495,15 +500,18 @@ const makeMemory = Effect.gen(function*() {
       }),
     settled: (file) => whenSealed(file, ({ settled }) => Effect.succeed(settled)),
     claim: (file) =>
-      Effect.acquireRelease(
-        whenSealed(file, ({ path }): Effect.Effect<void, AlreadyClaimed> => {
-          if (claimed.has(file)) {
-            return new AlreadyClaimed({ file, message: `This program is sending ${path} already` })
-          }
-          claimed.add(file)
-          return Effect.void
-        }),
-        () => Effect.zipRight(Effect.sync(() => letGo(file)), signal)
+      Effect.zipRight(
+        Effect.acquireRelease(
+          whenSealed(file, ({ path }): Effect.Effect<void, AlreadyClaimed> => {
+            if (claimed.has(file)) {
+              return new AlreadyClaimed({ file, message: `This program is sending ${path} already` })
+            }
+            claimed.add(file)
+            return Effect.void
+          }),
+          () => Effect.zipRight(Effect.sync(() => letGo(file)), signal)
+        ),
+        adopted.keepOpen(file)
       ),
     startDelivery: (file, to) =>
       change(file, () => ({
@@ -526,9 +534,9 @@ const makeMemory = Effect.gen(function*() {
           const delivery = Option.getOrUndefined(held.delivery)
           const revision = Option.getOrUndefined(delivery?.revision ?? Option.none())
           if (delivery === undefined || revision === undefined) return Effect.dieMessage("delivered before it was sent")
-          const { path, sha256, size, source, version } = held
+          const { path, size, source, version } = held
           const { endpoint, name, uploadId } = delivery
-          receipts.push({ path, name, size, sha256, endpoint, uploadId, revision, deliveredAt, source, version, ...as })
+          receipts.push({ path, name, size, endpoint, uploadId, revision, deliveredAt, source, version, ...as })
           remove(held)
           return Effect.void
         })),

@@ -14,6 +14,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as ChunkStore from "./ChunkStore.ts"
+import * as Adopted from "./internal/adopted.ts"
 import * as Arrivals from "./internal/sqliteArrivals.ts"
 import type { Database } from "./internal/sqliteDatabase.ts"
 import * as SqliteDatabase from "./internal/sqliteDatabase.ts"
@@ -24,7 +25,7 @@ import * as Rows from "./internal/sqliteRows.ts"
 import * as SqliteSchema from "./internal/sqliteSchema.ts"
 import * as Settle from "./internal/sqliteSettle.ts"
 import * as Space from "./internal/sqliteSpace.ts"
-import type { ReadSource } from "./Source.ts"
+import type { External } from "./Source.ts"
 
 const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 
@@ -70,6 +71,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     )
     return row ?? (yield* notBuffered(file))
   })
+
+  /** That it is there, without its row. */
+  const isSealed = (file: ChunkStore.FileId) =>
+    Effect.filterOrFail(
+      sql`SELECT 1 FROM files WHERE id = ${file} AND state = 'sealed'`,
+      (rows) => rows.length > 0,
+      () => notBuffered(file)
+    )
 
   /** Rows as files, from within a `read` or `write`. */
   const toFiles = (rows: ReadonlyArray<Rows.FileRow>) =>
@@ -143,13 +152,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       )
       if (row === undefined) return yield* gone(file)
       const { start, stop: chunkSize } = row
-      if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || start % chunkSize !== 0) {
-        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, where ${chunkSize} were due`)
+      if (bytes.byteLength === 0 || start % chunkSize !== 0) {
+        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, of chunks of ${chunkSize}`)
       }
       if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
       yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
         VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
-      yield* sql`UPDATE files SET size = size + ${bytes.byteLength}, chunks = chunks + 1 WHERE id = ${file}`
+      yield* sql`UPDATE files SET size = size + ${bytes.byteLength},
+        chunks = chunks + ${Math.ceil(bytes.byteLength / chunkSize)} WHERE id = ${file}`
     }))
     yield* SqliteDatabase.breathe
   })
@@ -188,8 +198,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     return replaced
   })
 
-  /** How files that are sent from where they lie are read. */
-  const readers = new Map<ChunkStore.FileId, ReadSource>()
+  const adoptedFiles = Adopted.make()
 
   const externals = (source: string) =>
     Effect.flatMap(
@@ -197,7 +206,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       Rows.decodeFiles
     )
 
-  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, reader: ReadSource) {
+  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, open: External["open"]) {
     const now = yield* Clock.currentTimeMillis
     const version = Option.getOrNull(file.version)
     const id = yield* write(Effect.gen(function*() {
@@ -207,20 +216,19 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* Effect.forEach(stale, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
         discard: true
       })
-      stale.forEach(({ id }) => readers.delete(id))
+      stale.forEach(({ id }) => adoptedFiles.forget(id))
       if (same !== undefined) return same.id
       const [row] = yield* Effect.flatMap(
         sql`INSERT INTO files
-          (state, external, path, source, name, chunk_size, size, sha256, chunks, destination, version, added_at) VALUES
-          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${file.sha256},
-          ${Math.ceil(file.size / file.chunkSize)}, ${
-          Option.getOrNull(file.destination)
-        }, ${version}, ${now}) RETURNING id`,
+          (state, external, path, source, name, chunk_size, size, chunks, destination, version, added_at) VALUES
+          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${
+          Math.ceil(file.size / file.chunkSize)
+        }, ${Option.getOrNull(file.destination)}, ${version}, ${now}) RETURNING id`,
         Rows.decodeIds
       )
       return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
     }))
-    readers.set(id, reader)
+    adoptedFiles.set(id, file.size, open)
     return id
   })
 
@@ -234,15 +242,10 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       (known) => known.length > 0
     )
 
-  const readBytes = (file: ChunkStore.FileId, from: number, to: number) => {
-    const reader = readers.get(file)
-    return reader === undefined
-      ? stored.range(read(sealed(file)), file, from, to)
-      : Effect.zipRight(
-        read(sealed(file)),
-        Effect.map(reader(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
-      )
-  }
+  const readBytes = (file: ChunkStore.FileId, from: number, to: number, into?: Uint8Array) =>
+    adoptedFiles.has(file)
+      ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, into))
+      : stored.range(read(sealed(file)), file, from, to, into)
 
   const get = (file: ChunkStore.FileId) =>
     Effect.map(
@@ -288,12 +291,12 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const forget = (file?: ChunkStore.FileId) =>
     Effect.zipRight(
       stored.forget(file),
-      Effect.sync(() => void (file === undefined ? readers.clear() : readers.delete(file)))
+      Effect.sync(() => adoptedFiles.forget(file))
     )
 
   const delivered = (
     file: ChunkStore.FileId,
-    { resent, serverName }: { readonly serverName: string; readonly resent: boolean }
+    { resent, serverName, sha256 }: Parameters<ChunkStore.ChunkStore["Type"]["delivered"]>[1]
   ) =>
     Effect.gen(function*() {
       const known = yield* read(sealed(file))
@@ -303,7 +306,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         const now = yield* Clock.currentTimeMillis
         yield* sql`INSERT INTO receipts
           (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
-          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, sha256, endpoint, upload_id, revision, ${
+          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, ${sha256}, endpoint, upload_id, revision, ${
           resent ? 1 : 0
         }, ${now}
           FROM files WHERE id = ${file}`
@@ -337,6 +340,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* update(file, { owner: me, hold, ...owner !== null && { next_try: null } })
     }))
     yield* Effect.acquireRelease(stored.keepFor(file), () => stored.forget(file))
+    yield* adoptedFiles.keepOpen(file)
   })
 
   const startDelivery = (

@@ -13,6 +13,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Walk from "./internal/walk.ts"
 import { folderName, sentName } from "./SentName.ts"
@@ -30,8 +31,8 @@ export class SourceChanged extends Schema.TaggedError<SourceChanged>("indexedcp/
   message: Schema.String
 }) {}
 
-/** Reads bytes `from` to `to` (not included), and makes sure that the source is still what it was. */
-export type ReadSource = (from: number, to: number) => Effect.Effect<Uint8Array, SourceError | SourceChanged>
+/** Fills `into` with the bytes from `from` on, and makes sure that the source is still what it was. */
+export type ReadSource = (into: Uint8Array, from: number) => Effect.Effect<void, SourceError | SourceChanged>
 
 /** A source whose bytes can be read again, from anywhere in it. */
 export interface External {
@@ -39,8 +40,8 @@ export interface External {
   readonly size: number
   /** Another one when the source has changed. */
   readonly version: string
-  /** Fails with `SourceChanged` as soon as the version is another one. */
-  readonly read: ReadSource
+  /** Opens it until the scope closes. This and the reading fail with `SourceChanged` as soon as the version is another one. */
+  readonly open: Effect.Effect<ReadSource, SourceError | SourceChanged, Scope.Scope>
 }
 
 export interface Source {
@@ -81,25 +82,29 @@ const external = (
     const info = yield* fileSystem.stat(absolute)
     const version = versionOf(info)
     const changed = new SourceChanged({ path, message: `${path} was changed while it was sent; nothing was published` })
+    const told = Effect.mapError((error: PlatformError.PlatformError | SourceChanged) =>
+      error._tag === "SourceChanged" ? error : explain(path)(error)
+    )
+    const read = (handle: FileSystem.File): ReadSource =>
+      Effect.fnUntraced(function*(into, from) {
+        yield* handle.seek(FileSystem.Size(from), "start")
+        for (let filled = 0; filled < into.length;) {
+          const read = Number(yield* handle.read(into.subarray(filled)))
+          if (read === 0) return yield* changed
+          filled += read
+        }
+        // behind the reading, so that what was read is of the version that was meant. The path leads to the open file as long
+        // as the number on the disk is the same: no other file gets it meanwhile
+        if (versionOf(yield* fileSystem.stat(absolute)) !== version) return yield* changed
+      }, told)
     return {
       size: Number(info.size),
       version,
-      read: (from: number, to: number) =>
-        Effect.scoped(Effect.gen(function*() {
-          const handle = yield* fileSystem.open(absolute)
-          yield* handle.seek(FileSystem.Size(from), "start")
-          const bytes = new Uint8Array(to - from)
-          for (let filled = 0; filled < bytes.length;) {
-            const read = Number(yield* handle.read(bytes.subarray(filled)))
-            if (read === 0) return yield* changed
-            filled += read
-          }
-          // behind the reading: what was read is of the version that was meant
-          if (versionOf(yield* handle.stat) !== version || versionOf(yield* fileSystem.stat(absolute)) !== version) {
-            return yield* changed
-          }
-          return bytes
-        })).pipe(Effect.catchAll((error) => Effect.fail(error._tag === "SourceChanged" ? error : explain(path)(error))))
+      open: fileSystem.open(absolute).pipe(
+        Effect.tap((handle) => Effect.filterOrFail(handle.stat, (info) => versionOf(info) === version, () => changed)),
+        Effect.map(read),
+        told
+      )
     }
   }).pipe(Effect.mapError((error) => explain(path)(error)))
 

@@ -23,7 +23,8 @@ export interface Outcome {
   readonly serverName: Option.Option<string>
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256
+  /** `None` only of a file that was sent from where it lies and not read to its end. */
+  readonly sha256: Option.Option<Sha256>
   readonly state: OutcomeState
   /** Why it was not delivered. */
   readonly error: Option.Option<string>

@@ -22,6 +22,7 @@ import {
   type TransportError
 } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
+import type { Bodies } from "./bodies.ts"
 import type { OldNames } from "./oldNames.ts"
 import type { Pace } from "./pace.ts"
 import * as Retry from "./retry.ts"
@@ -52,6 +53,7 @@ export interface Parts {
   readonly retry: Retry.RetryOptions
   /** Shared by all files that go to the endpoint. */
   readonly pace: Pace
+  readonly bodies: Bodies
   readonly oldNames: OldNames
   /** Free bytes as they are acknowledged. */
   readonly freeEarly: boolean
@@ -159,9 +161,10 @@ export const outgoing = (
   parts: Parts,
   file: BufferedFile,
   [from, to]: Range,
-  upload: Option.Option<Pick<ChunkUpload, "id" | "known">>
+  upload: Option.Option<Pick<ChunkUpload, "id" | "known">>,
+  into?: Uint8Array
 ) =>
-  Effect.map(parts.store.read(file.id, from, to), ({ bytes, sha256 }): Outgoing => ({
+  Effect.map(parts.store.read(file.id, from, to, into), ({ bytes, sha256, whole }): Outgoing => ({
     endpoint: parts.endpoint,
     body: bytes,
     chunk: {
@@ -173,10 +176,22 @@ export const outgoing = (
         known,
         offset: from,
         size: Option.some(file.size),
-        sha256: to === file.size ? Option.some(file.sha256) : Option.none()
+        sha256: to === file.size ? Option.orElse(file.sha256, () => Option.fromNullable(whole)) : Option.none()
       }))
     }
   }))
+
+/** The hash of the whole file, which may have to be read for it. */
+export const hashOf = ({ store }: Parts, { id, sha256, size }: BufferedFile) =>
+  Option.match(sha256, {
+    onSome: Effect.succeed,
+    onNone: () =>
+      Effect.flatMap(
+        store.read(id, size, size),
+        ({ whole }) =>
+          whole === undefined ? Effect.dieMessage("the end of a file without its hash") : Effect.succeed(whole)
+      )
+  })
 
 /** Progress, in bytes that a server has acknowledged. */
 export const progress = (parts: Parts, file: BufferedFile, acknowledged: number) =>

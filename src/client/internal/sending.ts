@@ -12,6 +12,7 @@ import * as Stream from "effect/Stream"
 import type { BufferedFile, ChunkStore, ChunkStoreError, FileId, NotBuffered } from "../ChunkStore.ts"
 import type { Transport } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
+import * as Bodies from "./bodies.ts"
 import * as Deliver from "./deliver.ts"
 import * as Delivery from "./delivery.ts"
 import * as OldNames from "./oldNames.ts"
@@ -77,6 +78,7 @@ const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: E
           endpoint,
           freeEarly,
           pace: yield* Pace.make({ body: chunkSize, largestBody, parallel }),
+          bodies: Bodies.make(largestBody),
           oldNames: yield* OldNames.make(store, endpoint),
           resendUnconfirmed: asked.resendUnconfirmed ?? false,
           stopped: false,
@@ -137,7 +139,13 @@ const one = (parts: Route, file: BufferedFile): Effect.Effect<
   const delivery = Effect.gen(function*() {
     const done = yield* Deliver.deliver({ ...parts, emit: rising(parts.emit) }, file.id)
     yield* store.delivered(file.id, done)
-    return { ...outcome, state: "delivered" as const, error: Option.none(), serverName: Option.some(done.serverName) }
+    return {
+      ...outcome,
+      state: "delivered" as const,
+      error: Option.none(),
+      serverName: Option.some(done.serverName),
+      sha256: Option.some(done.sha256)
+    }
   }).pipe(
     Effect.catchTags({
       NotBuffered: () =>
