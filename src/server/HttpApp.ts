@@ -103,15 +103,21 @@ const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest):
 const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
 const decodeId = Schema.decodeOption(UploadId)
 
-const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Option.Option<number>, Malformed> => {
+/** Bytes of the body, where that is said. */
+const lengthOf = (
+  headers: Readonly<Record<string, string>>,
+  source: unknown
+): Effect.Effect<Option.Option<number>, Malformed> => {
   const said = headers["content-length"]
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && (said !== undefined || coding.toLowerCase() !== "chunked")) {
     return new Malformed({ message: "Send a body either with Content-Length or with Transfer-Encoding: chunked" })
   }
   if (said === undefined) {
-    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3)
-    return Effect.succeed(coding === undefined ? Option.some(0) : Option.none())
+    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3); a Web `Request` may have one
+    const hasBody = coding !== undefined ||
+      (source as { readonly body?: unknown }).body instanceof ReadableStream
+    return Effect.succeed(hasBody ? Option.none() : Option.some(0))
   }
   const length = decodeLength(said)
   return Option.isNone(length)
@@ -156,7 +162,7 @@ const make = (options: HttpAppOptions) =>
       const { finishing, receipt } = yield* receiver.receive({
         principal,
         chunk: decoded,
-        body: bodyOf(request, yield* lengthOf(headers)),
+        body: bodyOf(request, yield* lengthOf(headers, request.source)),
         request: {
           headers: shown,
           method: request.method,
