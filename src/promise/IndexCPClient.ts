@@ -14,6 +14,7 @@ import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
 import * as ApiKey from "../client/ApiKey.ts"
+import type { FileId } from "../client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../client/ChunkStoreSqlite.ts"
 import * as HttpClientNode from "../client/HttpClientNode.ts"
 import * as Source from "../client/Source.ts"
@@ -207,7 +208,9 @@ export class IndexCPClient implements AsyncDisposable {
       const uploader = yield* Uploader.Uploader
       if (Option.isNone(yield* Stream.runHead(uploader.list))) return {}
       yield* this.#findKey
-      const { failures, results } = yield* this.#tell(uploader.upload(this.#sending(endpoint)))
+      const ended = yield* this.#tell(uploader.upload(this.#sending(endpoint)))
+      const results = entries(ended, isName)
+      const failures = entries(ended, isError)
       return Object.keys(failures).length === 0
         ? results
         : yield* Effect.fail(new UploadFailedError({ failures, results }))
@@ -233,8 +236,9 @@ export class IndexCPClient implements AsyncDisposable {
       const source = yield* Source.file(path)
       yield* this.#findKey
       const uploader = yield* Uploader.Uploader
-      const { failures, results } = yield* this.#tell(uploader.bufferAndUpload(source, this.#sending(endpoint)))
-      return results[path] ?? (yield* Effect.fail(failures[path] ?? notSent(path)))
+      const [ended] = yield* this.#tell(uploader.bufferAndUpload(source, this.#sending(endpoint)))
+      const result = ended?.result ?? notSent(path)
+      return isName(result) ? result : yield* Effect.fail(result)
     }))
   }
 
@@ -395,15 +399,12 @@ export class IndexCPClient implements AsyncDisposable {
     return { endpoint, resendUnconfirmed: this.#options.resendUnconfirmed ?? false }
   }
 
-  /** Tells the callbacks of an upload, to its end. */
+  /** Tells the callbacks of an upload, and returns what became of its files. */
   #tell<E, R>(events: Stream.Stream<UploadEvent, E, R>) {
     return Effect.gen(this, function*() {
-      const telling = Telling.make(this)
+      const ended: Array<Telling.Ended> = []
+      const telling = Telling.make(this, (file) => ended.push(file))
       yield* Effect.tapError(Stream.runForEach(events, telling.event), telling.error)
-      const ended = {
-        results: Object.fromEntries(telling.results),
-        failures: Object.fromEntries(telling.failures)
-      }
       yield* telling.complete
       return ended
     })
@@ -413,19 +414,24 @@ export class IndexCPClient implements AsyncDisposable {
   #watch(endpoint: string) {
     return Effect.gen(this, function*() {
       const uploader = yield* Uploader.Uploader
-      const telling = Telling.make(this)
+      const kept = new Set<FileId>()
+      const telling = Telling.make(this, ({ file, result }) => {
+        if (file !== undefined && isError(result)) kept.add(file)
+      })
       /** Whether all that there is to be sent has had its turn. */
       const isDone = uploader.list.pipe(
-        Stream.filter(({ failure, held, id }) =>
-          Option.isNone(failure) && !telling.kept.has(id) && (!held || telling.begun.has(id))
-        ),
+        Stream.filter(({ failure, id }) => Option.isNone(failure) && !kept.has(id)),
         Stream.runHead,
         Effect.map(Option.isNone)
       )
+      const complete = Effect.suspend(() => {
+        kept.clear()
+        return telling.complete
+      })
       const watch = Stream.runForEach(uploader.watch(this.#sending(endpoint)), (event) =>
         Effect.zipRight(
           telling.event(event),
-          event._tag === "Finished" ? Effect.whenEffect(telling.complete, isDone) : Effect.void
+          event._tag === "Finished" ? Effect.whenEffect(complete, isDone) : Effect.void
         ))
       return yield* Effect.zipRight(watch, Effect.never).pipe(
         Effect.tapError(telling.error),
@@ -434,6 +440,23 @@ export class IndexCPClient implements AsyncDisposable {
     }).pipe(Effect.provide(this.#uploader(Number.POSITIVE_INFINITY)))
   }
 }
+
+type Result = Telling.Ended["result"]
+
+const isName = (result: Result): result is string => typeof result === "string"
+
+const isError = (result: Result): result is IndexCPError => typeof result !== "string"
+
+/** The results of one kind by their paths, in the order in which the files were added. */
+const entries = <A extends Result>(
+  ended: ReadonlyArray<Telling.Ended>,
+  isKind: (result: Result) => result is A
+): Record<string, A> =>
+  Object.fromEntries(
+    ended.toSorted((one, other) => (one.file ?? 0) - (other.file ?? 0)).flatMap(({ path, result }) =>
+      isKind(result) ? [[path, result] as const] : []
+    )
+  )
 
 const notSent = (path: string) =>
   new IndexCPError({ code: "BUSY", message: `${path} was not sent: somebody else has it in hand; try again` })

@@ -55,7 +55,7 @@ const codes: Readonly<Record<string, string>> = {
 
 const ofTagged = (error: Tagged): IndexCPError => {
   const message = inOptions(error.message)
-  const { cause } = error
+  const cause = error.cause ?? error
   const told = { message, cause }
   switch (error._tag) {
     case "SourceError": {
@@ -74,22 +74,22 @@ const ofTagged = (error: Tagged): IndexCPError => {
     case "Refused": {
       const { status } = error as Tagged & { readonly status: number }
       return status === 401 || status === 403
-        ? new AuthenticationError({ message, code: "UNAUTHORIZED" })
-        : new ServerError({ message, status })
+        ? new AuthenticationError({ ...told, code: "UNAUTHORIZED" })
+        : new ServerError({ ...told, status })
     }
     case "Unreachable":
     case "NoAnswer":
       return new NetworkError({ ...told, code: "NETWORK" })
     case "WrongEndpoint":
-      return new ServerError({ message, status: 404 })
+      return new ServerError({ ...told, status: 404 })
     case "GaveUpWaiting":
     case "GivenUp": {
       // what it was given up for decides
-      if (!isTagged(cause)) break
-      const why = ofTagged(cause)
+      if (!isTagged(error.cause)) break
+      const why = ofTagged(error.cause)
       return why instanceof ServerError
-        ? new ServerError({ message, status: why.status })
-        : new NetworkError({ message, code: "NETWORK", cause: why.cause })
+        ? new ServerError({ message, cause: why.cause, status: why.status })
+        : new NetworkError({ message, cause: why.cause, code: "NETWORK" })
     }
     case "CannotListen":
       return new IndexCPError({ ...told, code: systemCode(cause) ?? "CANNOT_LISTEN" })

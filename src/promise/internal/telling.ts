@@ -25,14 +25,15 @@ export interface Telling {
   readonly error: (error: unknown) => Effect.Effect<void>
   /** Tells the end, if there was anything to do; from then on counts anew. */
   readonly complete: Effect.Effect<void>
-  /** The files that were begun and have not ended. */
-  readonly begun: ReadonlySet<FileId>
-  /** From path to server name, since the last end. */
-  readonly results: Map<string, string>
-  /** From path to reason, since the last end. */
-  readonly failures: Map<string, IndexCPError>
-  /** The files that were not delivered since the last end. */
-  readonly kept: ReadonlySet<FileId>
+}
+
+/** What became of a file. */
+export interface Ended {
+  /** A source that could not be read has none. */
+  readonly file: FileId | undefined
+  readonly path: string
+  /** Its name on the server, or why it has none. */
+  readonly result: string | IndexCPError
 }
 
 interface Step {
@@ -43,17 +44,12 @@ interface Step {
 
 const noStep: Step = { bytesSent: 0, bytesTotal: 0, retryCount: 0 }
 
-export const make = (callbacks: Callbacks): Telling => {
+export const make = (callbacks: Callbacks, onEnded: (ended: Ended) => void): Telling => {
   const steps = new Map<FileId, Step>()
-  const begun = new Set<FileId>()
-  const kept = new Set<FileId>()
-  const results = new Map<string, string>()
-  const failures = new Map<string, IndexCPError>()
+  let [succeeded, failed] = [0, 0]
 
   const call = (callback: () => void) =>
-    Effect.try(callback).pipe(
-      Effect.catchAll(({ error }) => Effect.logWarning("A callback of an upload failed", error))
-    )
+    Effect.catchAllCause(Effect.sync(callback), (cause) => Effect.logWarning("A callback of an upload failed", cause))
 
   const error = (cause: unknown, path?: string) =>
     call(() =>
@@ -76,34 +72,29 @@ export const make = (callbacks: Callbacks): Telling => {
       })
     )
 
-  const failed = (path: string, reason: IndexCPError) =>
+  const delivered = (path: string, name: string, file: FileId) =>
+    Effect.sync(() => {
+      succeeded++
+      onEnded({ file, path, result: name })
+    })
+
+  const notDelivered = (path: string, reason: IndexCPError, file?: FileId) =>
     Effect.suspend(() => {
-      failures.set(path, reason)
+      failed++
+      onEnded({ file, path, result: reason })
       return error(reason, path)
     })
 
   return {
-    begun,
-    kept,
-    results,
-    failures,
     error: (cause) => error(cause),
     complete: Effect.suspend(() => {
-      const [succeeded, failed] = [results.size, failures.size]
-      const total = succeeded + failed
-      return total === 0 ? Effect.void : Effect.zipRight(
-        Effect.sync(() => {
-          results.clear()
-          failures.clear()
-          kept.clear()
-        }),
-        call(() => callbacks.onUploadComplete?.({ succeeded, failed, total }))
-      )
+      const summary = { succeeded, failed, total: succeeded + failed }
+      succeeded = failed = 0
+      return summary.total === 0 ? Effect.void : call(() => callbacks.onUploadComplete?.(summary))
     }),
     event: UploadEvent.match({
       Started: ({ acknowledged, file, size }) =>
         Effect.sync(() => {
-          begun.add(file)
           steps.set(file, { bytesSent: acknowledged, bytesTotal: size, retryCount: 0 })
         }),
       Progress: ({ acknowledged, file, path, size }) =>
@@ -122,21 +113,16 @@ export const make = (callbacks: Callbacks): Telling => {
         }),
       Notice: ({ message, path }) => Effect.annotateLogs(Effect.logWarning(message), { file: path }),
       Warning: ({ message }) => Effect.logWarning(message),
-      Skipped: ({ message, path }) => failed(path, new FileReadError({ code: "UNREADABLE", message, path })),
+      Skipped: ({ message, path }) => notDelivered(path, new FileReadError({ code: "UNREADABLE", message, path })),
       Finished: ({ cause, file, path, serverName }) =>
         Effect.suspend(() => {
           const step = steps.get(file) ?? noStep
-          begun.delete(file)
           steps.delete(file)
-          if (Option.isSome(serverName)) {
-            results.set(path, serverName.value)
-            return Effect.void
-          }
+          if (Option.isSome(serverName)) return delivered(path, serverName.value, file)
           const reason = Failure.of(cause)
-          kept.add(file)
           return Effect.zipRight(
             progress(path, step, { status: "failed", error: reason.message }),
-            failed(path, reason)
+            notDelivered(path, reason, file)
           )
         })
     })
