@@ -25,7 +25,7 @@ import {
 import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
 import { Authenticator } from "./Authenticator.ts"
-import { type Body, BodyCut } from "./Body.ts"
+import * as Body from "./Body.ts"
 import { observed } from "./internal/observed.ts"
 import { Receiver } from "./Receiver.ts"
 
@@ -83,12 +83,13 @@ const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | un
   request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
 
 /** The request's own iterator of pieces where it has one: nothing stands between the socket and the hash. */
-const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body => ({
-  length,
-  pieces: Symbol.asyncIterator in (request.source as object)
-    ? request.source as AsyncIterable<Uint8Array>
-    : Stream.toAsyncIterable(request.stream)
-})
+const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body.Body => {
+  if (Symbol.asyncIterator in (request.source as object)) {
+    return { length, pieces: request.source as AsyncIterable<Uint8Array> }
+  }
+  // the stream of a Web `Request` without a body fails
+  return Option.contains(length, 0) ? Body.of() : { length, pieces: Stream.toAsyncIterable(request.stream) }
+}
 
 /**
  * A connection that is gone has no address any more, by which clients of revision 1 are told apart: its chunk would go to
@@ -156,7 +157,7 @@ const make = (options: HttpAppOptions) =>
         return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
       }
       if (isGone(request)) {
-        return yield* new BodyCut({ message: "The connection broke before the request was looked at" })
+        return yield* new Body.BodyCut({ message: "The connection broke before the request was looked at" })
       }
       const { authorization: _, ...shown } = headers
       const { finishing, receipt } = yield* receiver.receive({

@@ -3,6 +3,8 @@
  *
  * @internal
  */
+import * as Arr from "effect/Array"
+import * as Cause from "effect/Cause"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -59,10 +61,19 @@ const clock: Clock.Clock = {
     })
 }
 
+/** Errors with their stacks and what is behind them, which the logger would leave out. */
+const logger = Logger.mapInput(
+  Logger.logfmtLogger,
+  (message: unknown) =>
+    Arr.ensure(message).map((part) =>
+      part instanceof Error ? Cause.pretty(Cause.fail(part), { renderErrorCause: true }) : part
+    )
+)
+
 /** Warnings and errors go to stderr. */
 const surroundings = Layer.mergeAll(
   Layer.setClock(clock),
-  Logger.replace(Logger.defaultLogger, Logger.withConsoleError(Logger.logfmtLogger)),
+  Logger.replace(Logger.defaultLogger, Logger.withConsoleError(logger)),
   Logger.minimumLogLevel(LogLevel.Warning)
 )
 
