@@ -28,6 +28,7 @@ import * as Receiver from "./Receiver.ts"
 import * as SimpleServer from "./SimpleServer.ts"
 import type { UploadLedger } from "./UploadLedger.ts"
 import * as UploadLedgerSqlite from "./UploadLedgerSqlite.ts"
+import type { StoreError, UploadStore } from "./UploadStore.ts"
 import * as UploadStoreFileSystem from "./UploadStoreFileSystem.ts"
 
 export interface ServerOptions
@@ -57,6 +58,8 @@ export interface ServerOptions
   readonly pathMode?: FilenameGenerator.PathMode
   /** The mode of received files, whatever the umask, without any right to execute. Default 0o640. */
   readonly fileMode?: number
+  /** Where the bytes lie, in place of the output folder; the ledger and the keys stay there. */
+  readonly uploadStore?: Layer.Layer<UploadStore, StoreError>
   /** Names the files on the server, in place of `pathMode`. */
   readonly filenameGenerator?: Layer.Layer<FilenameGenerator.FilenameGenerator>
 }
@@ -82,11 +85,9 @@ export const layerServices = (options: ServerOptions): Layer.Layer<Services, Sta
     Layer.provide(hook(outputDir, options)),
     Layer.provide(metrics(options)),
     Layer.provideMerge(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
-    Layer.provide(UploadStoreFileSystem.layer({
-      outputDir,
-      durability,
-      fileMode: options.fileMode
-    })),
+    Layer.provide(
+      options.uploadStore ?? UploadStoreFileSystem.layer({ outputDir, durability, fileMode: options.fileMode })
+    ),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layerPathMode(options.pathMode ?? "sanitize")),
     Layer.provideMerge(options.authenticator ?? keys(outputDir, options)),
     Layer.provide(OutputFolder.layer(outputDir))

@@ -34,7 +34,7 @@ export interface RunOptions {
 }
 
 export interface Installed {
-  /** Runs a program of this text; its name says what kind of module it is: `.js`, `.cjs`, `.ts`. */
+  /** Runs a program of this text; its name says what it is: `.js`, `.cjs`, or `.ts`, as one that lies among the examples. */
   readonly run: (name: string, text: string, options: RunOptions) => Promise<Program>
   readonly remove: () => Promise<void>
 }
@@ -97,8 +97,11 @@ export const install = async (): Promise<Installed> => {
       const file = Path.join(folder, name.replace(/\.ts$/, ".js"))
       if (name.endsWith(".ts")) {
         await build({
-          stdin: { contents: text, loader: "ts", sourcefile: name },
+          stdin: { contents: text, loader: "ts", sourcefile: name, resolveDir: Path.join(root, "examples") },
           outfile: file,
+          bundle: true,
+          packages: "external",
+          platform: "node",
           format: "esm",
           target: "node20.19",
           logLevel: "warning"
