@@ -267,6 +267,24 @@ client.addStream("a", ["a"])`,
     expect(filesIn(received)).toEqual(["a"])
   })
 
+  it("ask for the key on a terminal, without showing it, and once", async () => {
+    const { url } = await listening()
+    const program = await installed.run(
+      "asking.js",
+      `${imports}
+const client = new IndexCPClient({ serverUrl: "${url}" })
+await Promise.all(["a", "b"].map((name) => client.uploadChunk("${url}", Buffer.from(name), 0, name)))
+console.log(await client.getApiKey() === "k" ? "right" : "wrong")`,
+      {
+        cwd: folder(),
+        under: ["python3", Path.resolve(import.meta.dirname, "../support/onTerminal.py")],
+        variables: { PTY_ANSWERS: "k\r" }
+      }
+    )
+    const { code, stdout } = await program.ended
+    expect({ code, stdout }).toEqual({ code: 0, stdout: "API key? \r\nright\r\n" })
+  })
+
   it("end with the error's name and code when nobody catches it", async () => {
     const program = await installed.run(
       "uncaught.js",

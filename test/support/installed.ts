@@ -31,6 +31,8 @@ export interface RunOptions {
   readonly cwd: string
   readonly variables?: Readonly<Record<string, string>>
   readonly args?: ReadonlyArray<string>
+  /** A command that runs Node, like `nice`. */
+  readonly under?: ReadonlyArray<string>
 }
 
 export interface Installed {
@@ -40,8 +42,9 @@ export interface Installed {
 }
 
 /** Runs Node on a file; it is killed when the test is over. */
-const start = (file: string, { args = [], cwd, variables }: RunOptions): Program => {
-  const child = spawn(process.execPath, [file, ...args], {
+const start = (file: string, { args = [], cwd, under = [], variables }: RunOptions): Program => {
+  const [command, ...words] = [...under, process.execPath, file, ...args]
+  const child = spawn(command!, words, {
     cwd,
     env: { PATH: process.env["PATH"], HOME: cwd, USERPROFILE: cwd, ...variables },
     stdio: ["ignore", "pipe", "pipe"]
