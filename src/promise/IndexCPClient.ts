@@ -288,8 +288,9 @@ export class IndexCPClient implements AsyncDisposable {
 
   /**
    * Sends in the background what is in the buffer and whatever is added later, by this or any other program, until it is
-   * stopped or the client is closed. Trouble is told to `onUploadError` and tried again. It does nothing when it goes on
-   * already. Throws the code `INVALID_ARGUMENT` when there is no URL.
+   * stopped or the client is closed; files that were given up before are tried again. Trouble is told to `onUploadError`, and
+   * tried again after `maxRetryDelay`; only when the buffer cannot be used, it ends. It does nothing when it goes on already.
+   * Throws the code `INVALID_ARGUMENT` when there is no URL.
    *
    * @param url Default: the client's `serverUrl`.
    * @example
@@ -304,8 +305,12 @@ export class IndexCPClient implements AsyncDisposable {
     // what cannot be meant is told at once
     const endpoint = Effect.runSync(Effect.either(this.#endpoint(url)))
     if (Either.isLeft(endpoint)) throw Failure.of(endpoint.left)
-    this.#background = this.#edge.start(this.#watch(endpoint.right))
-    this.#background.done.catch(() => {})
+    const background = this.#edge.start(this.#watch(endpoint.right))
+    this.#background = background
+    background.done.catch((error: IndexCPError) => {
+      if (this.#background === background) this.#background = undefined
+      if (error.code !== "CLOSED") this.onUploadError?.(error)
+    })
   }
 
   /** Stops what {@link startUploadBackground} has started; resolves when nothing is being sent any more. */
@@ -433,9 +438,13 @@ export class IndexCPClient implements AsyncDisposable {
           telling.event(event),
           event._tag === "Finished" ? Effect.whenEffect(complete, isDone) : Effect.void
         ))
+      yield* uploader.retry()
       return yield* Effect.zipRight(watch, Effect.never).pipe(
-        Effect.tapError(telling.error),
-        Effect.retry(Schedule.spaced(this.#options.maxRetryDelay ?? "60 seconds"))
+        Effect.tapError((error) => error._tag === "ChunkStoreError" ? Effect.void : telling.error(error)),
+        Effect.retry({
+          while: ({ _tag }) => _tag !== "ChunkStoreError",
+          schedule: Schedule.spaced(this.#options.maxRetryDelay ?? "60 seconds")
+        })
       )
     }).pipe(Effect.provide(this.#uploader(Number.POSITIVE_INFINITY)))
   }

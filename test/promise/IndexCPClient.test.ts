@@ -462,6 +462,43 @@ describe("IndexCPClient, in the background", () => {
   })
 })
 
+describe("IndexCPClient, in the background, in trouble", () => {
+  it("tries again what was given up before it was started", async () => {
+    home()
+    const output = folder()
+    const first = await listening({ outputDir: output, maxFileSize: 1 })
+    const one = client()
+    await one.addStream("a", ["long"])
+    await rejection(one.uploadBufferedFiles(first.url))
+    await first.server.close()
+    const { url } = await listening({ outputDir: output })
+    const done = new Promise<UploadSummary>((resolve) => {
+      one.onUploadComplete = resolve
+    })
+    one.startUploadBackground(url)
+    expect(await done).toEqual({ succeeded: 1, failed: 0, total: 1 })
+  })
+
+  it("ends when the buffer cannot be used, says so, and can be started again", async () => {
+    const at = home()
+    Fs.writeFileSync(Path.join(at, ".indexcp"), "a file where the folder should be")
+    const { url } = await listening()
+    const one = client()
+    const told = new Promise<IndexCPError>((resolve) => {
+      one.onUploadError = resolve
+    })
+    one.startUploadBackground(url)
+    expect(await told).toMatchObject({ code: "BUFFER" })
+    Fs.rmSync(Path.join(at, ".indexcp"))
+    const done = new Promise<UploadSummary>((resolve) => {
+      one.onUploadComplete = resolve
+    })
+    one.startUploadBackground(url)
+    await one.addStream("a", ["a"])
+    expect(await done).toMatchObject({ succeeded: 1 })
+  })
+})
+
 describe("IndexCPClient, its end", () => {
   it("ends what goes on, and is closed for good", async () => {
     const at = home()
