@@ -382,7 +382,10 @@ export class IndexCPClient implements AsyncDisposable {
       onSome: Effect.succeed,
       onNone: () =>
         this.#oneAtATime.withPermits(1)(
-          Effect.suspend(() => this.apiKey ? Effect.succeed(Redacted.make(this.apiKey)) : this.#lookForKey)
+          Effect.suspend(() => {
+            const given = this.apiKey?.trim()
+            return given ? Effect.succeed(Redacted.make(given)) : this.#lookForKey
+          })
         )
     })
   )

@@ -81,17 +81,16 @@ export interface ServerAddress {
 const given = <A extends object>(options: A): A =>
   Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null)) as A
 
-const fromEnvironment = (): string | undefined =>
-  [process.env["INDEXCP_API_KEY"], process.env["INDEXEDCP_API_KEY"]]
-    .map((key) => key?.trim())
-    .find((key) => key !== undefined && key !== "")
+/** The first key that there is. White space around it is left out. */
+const firstOf = (...keys: ReadonlyArray<string | undefined>): string | undefined =>
+  keys.map((key) => key?.trim()).find((key) => key !== undefined && key !== "")
 
 const newKey = (): string => randomBytes(32).toString("hex")
 
-const named = (apiKeys: IndexCPServerOptions["apiKeys"] = []) =>
-  (Array.isArray(apiKeys)
-    ? apiKeys.map((key: string) => ({ name: "default", key }))
-    : Object.entries(apiKeys).map(([name, key]) => ({ name, key: String(key) }))).filter(({ key }) => key !== "")
+const named = (apiKeys: IndexCPServerOptions["apiKeys"] = {}) =>
+  (Array.isArray(apiKeys) ? apiKeys.map((key: string) => ["default", key] as const) : Object.entries(apiKeys))
+    .map(([name, key]) => ({ name, key: String(key).trim() }))
+    .filter(({ key }) => key !== "")
 
 const hookOf = (onComplete: IndexCPServerOptions["onComplete"]): Pick<
   Server.ServerOptions,
@@ -136,7 +135,9 @@ export class IndexCPServer implements AsyncDisposable {
   constructor(options: IndexCPServerOptions = {}) {
     const { apiKey, apiKeys, filenameGenerator, metricsKey, onComplete, ...rest } = given(options)
     const further = named(apiKeys)
-    const single = apiKey || (further.length > 0 ? undefined : fromEnvironment() ?? newKey())
+    const single = firstOf(apiKey) ?? (further.length > 0
+      ? undefined
+      : firstOf(process.env["INDEXCP_API_KEY"], process.env["INDEXEDCP_API_KEY"]) ?? newKey())
     this.apiKey = single ?? further[0]!.key
     this.#options = {
       ...rest,

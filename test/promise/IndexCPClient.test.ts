@@ -171,7 +171,7 @@ describe("IndexCPClient, the key", () => {
     const one = new IndexCPClient({ apiKey: "first" })
     onTestFinished(() => one.close())
     expect([one.apiKey, await one.getApiKey()]).toEqual(["first", "first"])
-    one.apiKey = "k"
+    one.apiKey = " k\n"
     expect((await one.uploadChunk(url, Buffer.from("x"), 0, "x")).status).toBe(200)
   })
 

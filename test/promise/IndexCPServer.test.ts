@@ -161,7 +161,8 @@ describe("IndexCPServer, keys", () => {
     expect(new IndexCPServer().apiKey).toBe("older")
     variables({ INDEXCP_API_KEY: "newer" })
     expect(new IndexCPServer().apiKey).toBe("newer")
-    expect(new IndexCPServer({ apiKey: "own" }).apiKey).toBe("own")
+    expect(new IndexCPServer({ apiKey: " own\n" }).apiKey).toBe("own")
+    expect(new IndexCPServer({ apiKey: "" }).apiKey).toBe("newer")
   })
 
   it("takes several, with names and without", async () => {
