@@ -28,6 +28,8 @@ export interface Outcome {
   readonly state: OutcomeState
   /** Why it was not delivered. */
   readonly error: Option.Option<string>
+  /** The same as an error with its own `cause`, for programs; absent when it was delivered. */
+  readonly cause?: unknown
 }
 
 /**

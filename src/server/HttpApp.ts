@@ -25,7 +25,7 @@ import {
 import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
 import { Authenticator } from "./Authenticator.ts"
-import { BodyCut } from "./Body.ts"
+import * as Body from "./Body.ts"
 import * as Flow from "./internal/flow.ts"
 import { observed } from "./internal/observed.ts"
 import { Receiver } from "./Receiver.ts"
@@ -84,13 +84,12 @@ const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | un
   request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
 
 /** The request's own pieces where it has them: nothing stands between the socket and the hash. */
-const piecesOf = (request: HttpServerRequest.HttpServerRequest): AsyncIterable<Uint8Array> => {
+const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body.Body => {
   const source = request.source as object
-  return Flow.isReadable(source)
-    ? Flow.fromReadable(source)
-    : Symbol.asyncIterator in source
-    ? source as AsyncIterable<Uint8Array>
-    : Stream.toAsyncIterable(request.stream)
+  if (Flow.isReadable(source)) return { length, pieces: Flow.fromReadable(source) }
+  if (Symbol.asyncIterator in source) return { length, pieces: source as AsyncIterable<Uint8Array> }
+  // the stream of a Web `Request` without a body fails
+  return Option.contains(length, 0) ? Body.of() : { length, pieces: Stream.toAsyncIterable(request.stream) }
 }
 
 /**
@@ -106,15 +105,21 @@ const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest):
 const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
 const decodeId = Schema.decodeOption(UploadId)
 
-const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Option.Option<number>, Malformed> => {
+/** Bytes of the body, where that is said. */
+const lengthOf = (
+  headers: Readonly<Record<string, string>>,
+  source: unknown
+): Effect.Effect<Option.Option<number>, Malformed> => {
   const said = headers["content-length"]
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && (said !== undefined || coding.toLowerCase() !== "chunked")) {
     return new Malformed({ message: "Send a body either with Content-Length or with Transfer-Encoding: chunked" })
   }
   if (said === undefined) {
-    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3)
-    return Effect.succeed(coding === undefined ? Option.some(0) : Option.none())
+    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3); a Web `Request` may have one
+    const hasBody = coding !== undefined ||
+      (source as { readonly body?: unknown }).body instanceof ReadableStream
+    return Effect.succeed(hasBody ? Option.none() : Option.some(0))
   }
   const length = decodeLength(said)
   return Option.isNone(length)
@@ -154,13 +159,13 @@ const make = (options: HttpAppOptions) =>
         return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
       }
       if (isGone(request)) {
-        return yield* new BodyCut({ message: "The connection broke before the request was looked at" })
+        return yield* new Body.BodyCut({ message: "The connection broke before the request was looked at" })
       }
       const { authorization: _, ...shown } = headers
       const { finishing, receipt } = yield* receiver.receive({
         principal,
         chunk: decoded,
-        body: { length: yield* lengthOf(headers), pieces: piecesOf(request) },
+        body: bodyOf(request, yield* lengthOf(headers, request.source)),
         request: {
           headers: shown,
           method: request.method,

@@ -28,7 +28,11 @@ import type { Pace } from "./pace.ts"
 import * as Retry from "./retry.ts"
 
 /** This file is given up; it stays in the buffer with the reason. */
-export class GivenUp extends Schema.TaggedError<GivenUp>("indexedcp/GivenUp")("GivenUp", { message: Schema.String }) {}
+export class GivenUp extends Schema.TaggedError<GivenUp>("indexedcp/GivenUp")("GivenUp", {
+  message: Schema.String,
+  /** The server's refusal, if that was the reason. */
+  cause: Schema.optional(Schema.Defect)
+}) {}
 
 /** A revision-1 server may or may not have got a chunk. */
 export class Unconfirmed extends Schema.TaggedError<Unconfirmed>("indexedcp/Unconfirmed")("Unconfirmed", {
@@ -37,12 +41,14 @@ export class Unconfirmed extends Schema.TaggedError<Unconfirmed>("indexedcp/Unco
 
 /** 401 or 403: no file can be sent with this key. */
 export class KeyRefused extends Schema.TaggedError<KeyRefused>("indexedcp/KeyRefused")("KeyRefused", {
-  message: Schema.String
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
 }) {}
 
 /** 404: there is no IndexedCP server at this URL. */
 export class WrongEndpoint extends Schema.TaggedError<WrongEndpoint>("indexedcp/WrongEndpoint")("WrongEndpoint", {
-  message: Schema.String
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
 }) {}
 
 export interface Parts {
@@ -117,11 +123,11 @@ export const refusal = (error: Refused): GivenUp | KeyRefused | WrongEndpoint =>
   switch (error.status) {
     case 401:
     case 403:
-      return new KeyRefused({ message: `${message}. Check the API key` })
+      return new KeyRefused({ message: `${message}. Check the API key`, cause: error })
     case 404:
-      return new WrongEndpoint({ message: `${message}. Check the URL: servers take uploads at /upload` })
+      return new WrongEndpoint({ message: `${message}. Check the URL: servers take uploads at /upload`, cause: error })
     default:
-      return new GivenUp({ message })
+      return new GivenUp({ message, cause: error })
   }
 }
 

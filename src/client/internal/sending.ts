@@ -109,10 +109,11 @@ const one = (parts: Route, file: BufferedFile): Effect.Effect<
 > => {
   const { store } = parts
   const outcome = { file: file.id, path: file.path, size: file.size, sha256: file.sha256 }
-  const ended = (state: Kept, { message }: { readonly message: string }): UploadEvent.Outcome => ({
+  const ended = (state: Kept, cause: { readonly message: string }): UploadEvent.Outcome => ({
     ...outcome,
     state,
-    error: Option.some(message),
+    error: Option.some(cause.message),
+    cause,
     serverName: Option.none()
   })
   /** Records something about a file, which somebody may have removed. */
