@@ -1,20 +1,14 @@
 /** `indexcp-server` as a process. */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Path from "node:path"
-import { bundle, bytesOf, contentOf, folderWith, start, type Variables } from "../support/cli.ts"
-
-let bundled = ""
-beforeAll(async () => {
-  bundled = await bundle()
-})
-afterAll(() => Fs.rm(bundled, { recursive: true }))
+import { bytesOf, contentOf, folderWith, start, type Variables } from "../support/cli.ts"
 
 const launch = (home: string, words: ReadonlyArray<string>, variables: Variables = {}) =>
-  start("indexcp-server", ["--port", "0", ...words], { bundle: bundled, home, variables })
+  start("indexcp-server", ["--port", "0", ...words], { home, variables })
 
 /** A server that listens: its URL besides. */
 const listening = (home: string, words: ReadonlyArray<string> = [], variables?: Variables) =>
@@ -56,7 +50,7 @@ describe("without any words", () => {
     Effect.gen(function*() {
       const home = yield* folderWith({})
       const variables = { INDEXCP_PORT: "0", INDEXCP_OUTPUT_DIR: "received", INDEXCP_API_KEY: "k" }
-      const server = yield* start("indexcp-server", [], { bundle: bundled, home, variables })
+      const server = yield* start("indexcp-server", [], { home, variables })
       const url = yield* server.said(/^Listening on (\S+)$/m)
       assert.strictEqual((yield* post(url, "k", "x")).status, 200)
       yield* server.signal("SIGTERM")
@@ -139,7 +133,7 @@ describe("start", () => {
       )
       const { port } = taken.address() as Net.AddressInfo
       for (const words of [[], ["--simple"]]) {
-        const server = yield* start("indexcp-server", ["--port", String(port), ...words], { bundle: bundled, home })
+        const server = yield* start("indexcp-server", ["--port", String(port), ...words], { home })
         const { code, stderr, stdout } = yield* server.ended
         assert.deepStrictEqual({ code, stdout }, { code: 3, stdout: "" })
         assert.match(stderr, new RegExp(`^Cannot listen on 127.0.0.1 port ${port}: the port is in use[^\\n]*\\n$`))
@@ -239,7 +233,6 @@ describe("both programs together", () => {
       const server = yield* listening(home, ["--output-dir", "received"])
       const key = yield* server.said(/^API key: (\w+)$/m, "stderr")
       const client = yield* start("indexcp", ["buffer-and-upload", "a b.bin", server.url], {
-        bundle: bundled,
         home,
         variables: { INDEXCP_API_KEY: key }
       })

@@ -3,18 +3,12 @@
  *
  * @module
  */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
-import { bundle, bytesOf, run, start, startServer, temporaryHome, type Variables, workIn } from "../support/cli.ts"
+import { bytesOf, run, start, startServer, temporaryHome, type Variables, workIn } from "../support/cli.ts"
 import * as FakeTerminal from "../support/FakeTerminal.ts"
-
-let bundled = ""
-beforeAll(async () => {
-  bundled = await bundle()
-})
-afterAll(() => Fs.rm(bundled, { recursive: true }))
 
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words, { INDEXCP_API_KEY: "k" })
 
@@ -27,7 +21,7 @@ const inHome = Effect.gen(function*() {
     onTerminal: (words: ReadonlyArray<string>, variables: Variables = { INDEXCP_API_KEY: "k" }) =>
       Effect.gen(function*() {
         const under = ["python3", Path.join(import.meta.dirname, "../support/onTerminal.py")]
-        const { ended } = yield* start("indexcp", words, { bundle: bundled, home, variables, under })
+        const { ended } = yield* start("indexcp", words, { home, variables, under })
         const { code, stdout } = yield* ended
         const terminal = FakeTerminal.make(80, 24)
         terminal.write(stdout)

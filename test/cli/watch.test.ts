@@ -3,17 +3,11 @@
  *
  * @module
  */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
-import { bundle, contentOf, run, start, startServer, temporaryHome, workIn } from "../support/cli.ts"
-
-let bundled = ""
-beforeAll(async () => {
-  bundled = await bundle()
-})
-afterAll(() => Fs.rm(bundled, { recursive: true }))
+import { contentOf, run, start, startServer, temporaryHome, workIn } from "../support/cli.ts"
 
 const variables = { INDEXCP_API_KEY: "k" }
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words, variables)
@@ -29,7 +23,7 @@ const inHome = Effect.gen(function*() {
     server,
     write: (name: string, text: string) => Effect.promise(() => Fs.writeFile(Path.join(home, name), text)),
     launch: (words: ReadonlyArray<string>, under: ReadonlyArray<string> = []) =>
-      start("indexcp", words, { bundle: bundled, home, variables, under })
+      start("indexcp", words, { home, variables, under })
   }
 })
 

@@ -71,13 +71,11 @@ describe("The code on the pages", () => {
 
   it.skipIf(process.platform === "win32")("sends a file, on the command line", async () => {
     await Fs.rm(Path.join(folder, "received"), { recursive: true, force: true })
-    const bundle = await Cli.bundle()
     const bin = Path.join(folder, "bin")
     await Fs.mkdir(bin)
     for (const name of ["indexcp", "indexcp-server"]) {
-      await Fs.symlink(Path.join(bundle, "dist/bin", `${name}.js`), Path.join(bin, name))
+      await Fs.symlink(Path.join(Cli.bundle, "dist/bin", `${name}.js`), Path.join(bin, name))
     }
     expect(await Pages.runCommandLine(folder, bin)).toMatch(/hello\.txt -> hello\.txt\n(.*\n)*hello\n/)
-    await Fs.rm(bundle, { recursive: true, force: true })
   })
 })
