@@ -43,6 +43,15 @@ export interface External {
   readonly read: ReadSource
 }
 
+/**
+ * Named bytes. {@link file}, {@link folder}, {@link stream} and {@link asyncIterable} make them; so can you.
+ *
+ * @example
+ * ```ts
+ * const report = yield* Source.file("report.pdf")
+ * const dump = Source.asyncIterable("shop.sql", pgDump.stdout)
+ * ```
+ */
 export interface Source {
   /** As the user typed it: what lists and results show. */
   readonly path: string
@@ -123,6 +132,7 @@ const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, name, path }: Wal
     Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
 })
 
+/** How a source is called. */
 export interface NameOptions {
   /** What servers are told instead of the name that follows from the path. */
   readonly name?: string
@@ -170,6 +180,7 @@ export const folder = (
     )
   }))
 
+/** When a file that appears is taken. */
 export interface ArrivingOptions {
   /** How long a file must have stayed as it is. Default 2 seconds. */
   readonly settle?: Duration.DurationInput

@@ -124,7 +124,13 @@ for (const [name, thing] of ${JSON.stringify(entries.map((entry) => [nameOf(entr
     for (const [at, block] of Object.values(Pages.quickStarts).slice(1).entries()) {
       await write(`quick-start-${at}.ts`, block)
     }
-    const options = { target: "es2022", lib: ["es2023", "dom"], strict: true, exactOptionalPropertyTypes: true, types: ["node"] }
+    const options = {
+      target: "es2022",
+      lib: ["es2023", "dom"],
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      types: ["node"]
+    }
     const settings = [
       { module: "nodenext", outDir: "out" },
       { module: "esnext", moduleResolution: "bundler", noEmit: true }
