@@ -124,7 +124,8 @@ const make = (options: HttpAppOptions) =>
   Effect.gen(function*() {
     const authenticator = yield* Authenticator
     const receiver = yield* Receiver
-    const openApi = HttpServerResponse.unsafeJson(Api.openApi())
+    // takes some 20 ms to make, and hardly anybody asks
+    const openApi = yield* Effect.cached(Effect.sync(() => HttpServerResponse.unsafeJson(Api.openApi())))
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
     const ready = HttpServerResponse.unsafeJson({ status: "ready" })
     const limits = { "upload-limit": UploadLimit.encode(receiver.limits) }
@@ -196,7 +197,7 @@ const make = (options: HttpAppOptions) =>
       if (request.method === "DELETE" && Option.isSome(id)) return abort(request, id.value)
       if (request.method === "GET" && at === `${options.basePath}/health`) return Effect.succeed(health)
       if (request.method === "GET" && at === `${options.basePath}/ready`) return Effect.as(receiver.ready, ready)
-      if (request.method === "GET" && at === `${options.basePath}/openapi.json`) return Effect.succeed(openApi)
+      if (request.method === "GET" && at === `${options.basePath}/openapi.json`) return openApi
       return Effect.succeed(notFound)
     }
 
