@@ -30,7 +30,7 @@ const readersProject = async (): Promise<string> => {
   return folder
 }
 
-describe("The code on the pages", () => {
+describe("The code on the pages, and the examples of the entry points", () => {
   let folder: string
   beforeAll(async () => {
     folder = await readersProject()
@@ -49,10 +49,14 @@ describe("The code on the pages", () => {
   const packageAs = (name: string) => Fs.readFile(Path.join(folder, "received", name), "utf8")
 
   it("has the right types", async () => {
-    const blocks = Pages.pages.flatMap((page) =>
-      Pages.code(Pages.read(page), "ts").map((code, at) => [`${page.replaceAll(/\W/g, "-")}-${at}.ts`, code] as const)
+    const texts = [
+      ...Pages.pages.map((page) => [page, Pages.read(page)] as const),
+      ...Object.entries(Pages.entryPoints)
+    ]
+    const blocks = texts.flatMap(([name, text]) =>
+      Pages.code(text, "ts").map((code, at) => [`${name.replaceAll(/\W/g, "-")}-${at}.ts`, code] as const)
     )
-    expect(blocks.length).toBeGreaterThan(2)
+    expect(blocks.length).toBeGreaterThan(Object.keys(Pages.entryPoints).length)
     for (const [name, code] of blocks) await Fs.writeFile(Path.join(folder, name), code)
     const checked = node([tool("typescript/bin/tsc"), "--project", folder]).then(() => "", ({ stdout }) => stdout)
     expect(await checked).toBe("")

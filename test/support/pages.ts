@@ -20,6 +20,14 @@ export const pages: ReadonlyArray<string> = [
 
 export const read = (page: string): string => Fs.readFileSync(Path.join(root, page), "utf8")
 
+/** The first comments of the entry points, without their stars, by the names of the entry points. */
+export const entryPoints: Readonly<Record<string, string>> = Object.fromEntries(
+  Fs.readdirSync(Path.join(root, "src")).filter((name) => name.endsWith(".ts")).map((name) => [
+    Path.basename(name, ".ts"),
+    read(`src/${name}`).split("*/")[0]!.replaceAll(/^ \* ?/gm, "")
+  ])
+)
+
 /** The text below a heading, up to the next one of its level or above. */
 export const section = (page: string, heading: string): string => {
   const level = /^#*/.exec(heading)![0].length
