@@ -6,6 +6,7 @@ import * as Path from "node:path"
 import { promisify } from "node:util"
 import * as Cli from "../support/cli.ts"
 import * as Pages from "../support/pages.ts"
+import { isWindows } from "../support/platform.ts"
 
 const node = (args: ReadonlyArray<string>, options: ExecFileOptions = {}) =>
   promisify(execFile)(process.execPath, args, { ...options, encoding: "utf8" })
@@ -73,7 +74,7 @@ describe("The code on the pages, and the examples of the entry points", () => {
     expect(await packageAs("package.json")).toContain("module")
   })
 
-  it.skipIf(process.platform === "win32")("sends a file, on the command line", async () => {
+  it.skipIf(isWindows)("sends a file, on the command line", async () => {
     await Fs.rm(Path.join(folder, "received"), { recursive: true, force: true })
     const bin = Path.join(folder, "bin")
     await Fs.mkdir(bin)
