@@ -78,6 +78,14 @@ try {
     await run(Pages.root, process.execPath, installed("publint/src/cli.js"), "--strict", tarball)
   })
 
+  await step("npm would publish it as it is", async () => {
+    const { stderr } = await exec("npm", ["publish", "--dry-run", "--ignore-scripts", tarball], {
+      cwd: folder,
+      shell: isWindows
+    })
+    Assert.doesNotMatch(stderr, /auto-corrected/)
+  })
+
   await step("attw", async () => {
     const attw = installed("@arethetypeswrong/cli/dist/index.js")
     await run(Pages.root, process.execPath, attw, "--profile", "esm-only", tarball)
