@@ -70,7 +70,7 @@ describe("The code on the pages, and the examples of the entry points", () => {
 
   it("sends a file, with Promises", async () => {
     await Fs.rm(Path.join(folder, "received"), { recursive: true, force: true })
-    expect(await run("promises.ts", Pages.quickStarts.promises)).toContain(`"package.json": "package.json"`)
+    expect(await run("promises.ts", Pages.quickStarts.promises)).toContain("'package.json': 'package.json'")
     expect(await packageAs("package.json")).toContain("module")
   })
 
