@@ -6,7 +6,7 @@ import * as Path from "node:path"
 import { promisify } from "node:util"
 import * as Cli from "../support/cli.ts"
 import * as Pages from "../support/pages.ts"
-import { isWindows } from "../support/platform.ts"
+import { environment, isWindows } from "../support/platform.ts"
 
 const node = (args: ReadonlyArray<string>, options: ExecFileOptions = {}) =>
   promisify(execFile)(process.execPath, args, { ...options, encoding: "utf8" })
@@ -43,7 +43,7 @@ describe("The code on the pages, and the examples of the entry points", () => {
     await Fs.writeFile(file, code)
     const { stdout } = await node([tool("tsx/dist/cli.mjs"), file], {
       cwd: folder,
-      env: { PATH: process.env["PATH"], HOME: folder, USERPROFILE: folder }
+      env: environment(folder)
     })
     return stdout
   }

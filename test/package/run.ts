@@ -13,8 +13,8 @@ import * as Path from "node:path"
 import { promisify } from "node:util"
 import manifest from "../../package.json" with { type: "json" }
 import * as Pages from "../support/pages.ts"
+import { environment, isWindows } from "../support/platform.ts"
 
-const isWindows = process.platform === "win32"
 const exec = promisify(execFile)
 const installed = (...path: ReadonlyArray<string>) => Path.join(Pages.root, "node_modules", ...path)
 
@@ -41,10 +41,15 @@ const step = async (what: string, run: () => Promise<void>) => {
 
 /** Runs a program; what it says is in the error when it fails. */
 const run = async (cwd: string, command: string, ...args: ReadonlyArray<string>): Promise<string> => {
-  const { HOME: _, USERPROFILE: __, ...env } = process.env
-  // npm's cache stays where it is, the programs' own files do not go to the user's home
-  const home = command === "npm" ? process.env : { ...env, HOME: cwd, USERPROFILE: cwd }
-  const { stdout } = await exec(command, args, { cwd, env: home, shell: isWindows, maxBuffer: 2 ** 26 }).catch(
+  const options = {
+    cwd,
+    // npm's cache stays where it is; the programs' own files do not go to the user's home
+    env: command === "npm" ? process.env : environment(cwd),
+    // Windows runs npm, and what it has installed, only so
+    shell: isWindows && command !== process.execPath,
+    maxBuffer: 2 ** 26
+  }
+  const { stdout } = await exec(command, args, options).catch(
     (error: { readonly stdout: string; readonly stderr: string }) => {
       throw new Error(`${command} ${args.join(" ")}\n${error.stdout}${error.stderr}`, { cause: error })
     }

@@ -14,7 +14,7 @@ import { inject } from "vitest"
 import * as ServerCli from "../../src/cli/indexcp-server.ts"
 import * as Client from "../../src/cli/indexcp.ts"
 import * as Server from "../../src/server/Server.ts"
-import { isWindows } from "./platform.ts"
+import { environment, homeVariable } from "./platform.ts"
 
 export const temporaryFolder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
   Effect.promise(async () => Fs.realpath(await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-cli-")))),
@@ -64,9 +64,6 @@ export const run = (
       Effect.map((code) => ({ code, ...said }))
     )
   })
-
-/** Which variable says where a user's home is. */
-const homeVariable = isWindows ? "USERPROFILE" : "HOME"
 
 /** Gives this process a home of its own until the scope closes. */
 export const temporaryHome: Effect.Effect<string, never, Scope.Scope> = Effect.tap(
@@ -149,13 +146,7 @@ export const start = (
       Effect.sync(() =>
         spawn(command!, args, {
           cwd: options.cwd ?? options.home,
-          env: {
-            PATH: process.env["PATH"],
-            [homeVariable]: options.home,
-            // without it Windows programs have no sockets
-            ...(isWindows ? { SystemRoot: process.env["SystemRoot"] } : {}),
-            ...options.variables
-          },
+          env: { ...environment(options.home), ...options.variables },
           stdio: ["ignore", "pipe", "pipe"]
         })
       ),

@@ -8,6 +8,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { promisify } from "node:util"
+import { environment } from "./platform.ts"
 
 export const root = Path.join(import.meta.dirname, "../..")
 
@@ -63,7 +64,7 @@ export const runCommandLine = async (folder: string, bin: string): Promise<strin
   const script = quickStarts.commandLine.replaceAll("3000", String(await freePort()))
   const { stdout } = await promisify(execFile)("bash", ["-euc", script], {
     cwd: folder,
-    env: { HOME: folder, PATH: `${bin}${Path.delimiter}${process.env["PATH"]}` }
+    env: { ...environment(folder), PATH: `${bin}${Path.delimiter}${process.env["PATH"]}` }
   })
   return stdout
 }
