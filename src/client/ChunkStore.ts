@@ -24,6 +24,7 @@ import type { External, SourceChanged, SourceError } from "./Source.ts"
 
 /** A file's number in its buffer; never used again for another one. */
 export const FileId = Schema.NonNegativeInt.pipe(Schema.brand("FileId"))
+/** See the schema of this name. */
 export type FileId = typeof FileId.Type
 
 /** A file about to be added. */
@@ -44,9 +45,11 @@ export interface NewFile {
 
 /** What is known of the server a file goes to. */
 export interface Delivery {
+  /** A full URL. */
   readonly endpoint: string
   /** What the server is told: the file's `name`, unless an old server would mix it with another file. */
   readonly name: string
+  /** Under which the server knows it (PROTOCOL.md, "2. Revision 2"). */
   readonly uploadId: UploadId
   /** What the server speaks, once an answer has shown it. */
   readonly revision: Option.Option<1 | 2>
@@ -58,6 +61,7 @@ export interface Delivery {
 
 /** Why a file could not be sent, for now. */
 export interface Trouble {
+  /** For people. */
   readonly reason: string
   /** When it will be tried again: milliseconds since 1970. `None` when nobody is waiting for that. */
   readonly nextTry: Option.Option<number>
@@ -65,10 +69,11 @@ export interface Trouble {
 
 /** A sealed file. */
 export interface BufferedFile extends NewFile {
+  /** Its number in this buffer. */
   readonly id: FileId
   /** Bytes. */
   readonly size: number
-  /** `None` only of an adopted file: it is known when that has been read to its end. */
+  /** Of the whole file. `None` only of an adopted file: it is known when that has been read to its end. */
   readonly sha256: Option.Option<Sha256.Sha256>
   /** How many of `chunkSize` bytes, the last perhaps shorter; 0 for an empty file. */
   readonly chunks: number
@@ -95,13 +100,19 @@ export interface BufferedFile extends NewFile {
 
 /** A file that a server holds as a whole, as it is remembered after it has left the buffer. */
 export interface DeliveryReceipt {
+  /** As the user typed it. */
   readonly path: string
+  /** What the server was told. */
   readonly name: string
+  /** The final name on the server. */
   readonly serverName: string
   /** Bytes. */
   readonly size: number
+  /** Of the whole file. */
   readonly sha256: Sha256.Sha256
+  /** The full URL that it was sent to. */
   readonly endpoint: string
+  /** Under which the server still knows it, for some time. */
   readonly uploadId: UploadId
   /** What the server spoke: of a revision-1 server it is only known that it answered every chunk. */
   readonly revision: 1 | 2
@@ -156,6 +167,8 @@ export class PieceDamaged extends Schema.TaggedError<PieceDamaged>("indexedcp/Pi
 }) {}
 
 /**
+ * The buffer. Layers: `layerMemory` here, and `ChunkStoreSqlite.layer`.
+ *
  * What a method has done when it returns survives the death of the program. "Durable on return" says that it survives a loss
  * of power too. Whatever else was done before that is durable then as well: a loss of power takes only the last of it.
  */
@@ -193,6 +206,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /** All sealed files, oldest first, read in pages. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
 
+  /** A sealed or adopted file. */
   readonly get: (file: FileId) => Effect.Effect<BufferedFile, NotBuffered | ChunkStoreError>
 
   /**

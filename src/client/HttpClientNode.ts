@@ -30,6 +30,7 @@ export class HttpClientSettingsError
   })
 {}
 
+/** What the client trusts, and how long it tries to connect. */
 export interface HttpClientOptions {
   /** PEM text of certificates, or of their authorities, that are trusted besides those that Node trusts. */
   readonly caCertificates: string

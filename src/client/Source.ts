@@ -44,6 +44,15 @@ export interface External {
   readonly open: Effect.Effect<ReadSource, SourceError | SourceChanged, Scope.Scope>
 }
 
+/**
+ * Named bytes. {@link file}, {@link folder}, {@link stream} and {@link asyncIterable} make them; so can you.
+ *
+ * @example
+ * ```ts
+ * const report = yield* Source.file("report.pdf")
+ * const dump = Source.asyncIterable("shop.sql", pgDump.stdout)
+ * ```
+ */
 export interface Source {
   /** As the user typed it: what lists and results show. */
   readonly path: string
@@ -128,6 +137,7 @@ const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, name, path }: Wal
     Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
 })
 
+/** How a source is called. */
 export interface NameOptions {
   /** What servers are told instead of the name that follows from the path. */
   readonly name?: string
@@ -175,6 +185,7 @@ export const folder = (
     )
   }))
 
+/** When a file that appears is taken. */
 export interface ArrivingOptions {
   /** How long a file must have stayed as it is. Default 2 seconds. */
   readonly settle?: Duration.DurationInput

@@ -233,6 +233,7 @@ const make = (wire: Wire) =>
  */
 export const layer: Layer.Layer<Transport, never, HttpClient.HttpClient | ApiKey> = Layer.effect(Transport, make(whole))
 
+/** When a request that does not move is cut, and how fast bodies may go. */
 export interface StreamedOptions {
   /**
    * How long nothing may move, in either direction, before a request is cut: while it connects, sends, waits for the

@@ -34,6 +34,7 @@ import { type External, type Source, SourceError } from "./Source.ts"
 import { Transport, type TransportError } from "./Transport.ts"
 import * as UploadEvent from "./UploadEvent.ts"
 
+/** How an uploader cuts, sends and tries again. */
 export interface UploaderOptions {
   /** Bytes of the first chunk on the wire, and of all chunks for servers of revision 1: 1 to 16 MiB. Default 1 MiB. */
   readonly chunkSize: number
@@ -43,9 +44,14 @@ export interface UploaderOptions {
   readonly parallel: number
   /** Free bytes as they are acknowledged, instead of when their file is complete. Default false. */
   readonly freeEarly: boolean
+  /**
+   * How long to wait before trying again, and when to give up: 1 second at first, each time twice as long, up to 60
+   * seconds, without end.
+   */
   readonly retry: Partial<Retry.RetryOptions>
 }
 
+/** What holds where an option is not given. */
 export const defaults: UploaderOptions = {
   chunkSize: 1024 * 1024,
   largestBody: 4 * 1024 * 1024,
@@ -71,10 +77,13 @@ export class InvalidEndpoint extends Schema.TaggedError<InvalidEndpoint>("indexe
 
 /** What was added, and the unsent file of the same source that it replaced. */
 export interface Added {
+  /** As it is in the buffer. */
   readonly file: BufferedFile
+  /** What was in the buffer under the same source. */
   readonly replaced: Option.Option<BufferedFile>
 }
 
+/** Where files are sent, and which. */
 export interface WatchOptions {
   /**
    * A full URL; without a path it means `/upload`. Files that were added for another one are left alone. Default: each file
@@ -87,11 +96,13 @@ export interface WatchOptions {
   readonly resendUnconfirmed?: boolean
 }
 
+/** Where files are sent, and which. */
 export interface UploadOptions extends WatchOptions {
   /** Only these files. Default: all. */
   readonly files?: ReadonlyArray<FileId>
 }
 
+/** What a file is added for. */
 export interface AddOptions {
   /** The URL that the file is for. Default: the one that an upload names. */
   readonly to?: string
@@ -100,6 +111,18 @@ export interface AddOptions {
 /** What ends an upload of several files: a refused key, a wrong URL, an unusable buffer. The data is kept. */
 export type UploadError = Delivery.StopError | InvalidEndpoint | ChunkStoreError
 
+/**
+ * The uploading program over the buffer and the transport at hand.
+ *
+ * @example
+ * ```ts
+ * Effect.gen(function*() {
+ *   const uploader = yield* Uploader.Uploader
+ *   yield* uploader.add(yield* Source.file("report.pdf"))
+ *   yield* Stream.runForEach(uploader.upload({ endpoint: "http://server:3000/upload" }), Console.log)
+ * })
+ * ```
+ */
 export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** Puts a source into the buffer, all of it or nothing. Durable on return; the source is needed no more. */
   readonly add: (

@@ -19,6 +19,7 @@ export type Right = "upload" | "read" | "abort"
 
 /** The owner of uploads: the name of a key, never the key itself. */
 export interface Principal {
+  /** Of the key. Uploads are found by it and their id. */
   readonly name: string
   /** What its key may do. Default: everything. */
   readonly can?: ReadonlyArray<Right>
@@ -34,6 +35,21 @@ export interface Attempt {
   readonly address: string
 }
 
+/**
+ * Who may send and ask. Layers: {@link layer} (one key), {@link layerKeys} (named ones), {@link layerMemory}.
+ *
+ * @example
+ * ```ts
+ * // whoever a service of one's own knows
+ * const mine = Layer.effect(Authenticator.Authenticator, Effect.map(Accounts, (accounts) => ({
+ *   authenticate: ({ authorization }) =>
+ *     accounts.byToken(authorization).pipe(
+ *       Effect.map(({ userName }) => ({ name: userName })),
+ *       Effect.mapError(() => new ProtocolError.Unauthorized({ message: "Log in again" }))
+ *     )
+ * })))
+ * ```
+ */
 export class Authenticator extends Context.Tag("indexedcp/Authenticator")<Authenticator, {
   /** The principal behind a request. `TooMany` when its address has failed too often just now; a right key never does. */
   readonly authenticate: (attempt: Attempt) => Effect.Effect<Principal, Unauthorized | TooMany>
@@ -83,6 +99,7 @@ export interface GivenKey {
   readonly key: Redacted.Redacted
 }
 
+/** What {@link layerKeys} takes. */
 export interface KeysOptions extends Failures.FailuresOptions {
   /** A key besides the named ones, whose uploads belong to `default`. Default: none. */
   readonly single?: Redacted.Redacted | undefined

@@ -10,6 +10,7 @@ import { TooLarge, TooSlow } from "../protocol/ProtocolError.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as Flow from "./internal/flow.ts"
 
+/** A body that is still to be read. A request, a value or anything iterable can be one. */
 export interface Body {
   /** Bytes, when the request said so. */
   readonly length: Option.Option<number>
@@ -67,7 +68,9 @@ export class BodyTooLong extends Schema.TaggedError<BodyTooLong>("indexedcp/Body
 
 /** What became of a body. */
 export interface Consumed {
+  /** Bytes. */
   readonly length: number
+  /** Of all of them. */
   readonly sha256: Sha256.Sha256
 }
 

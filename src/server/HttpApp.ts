@@ -68,6 +68,7 @@ export interface HttpAppOptions {
   readonly corsOrigin: ReadonlyArray<string>
 }
 
+/** What holds where an option is not given. */
 export const defaults: HttpAppOptions = { basePath: "", trustProxy: false, corsOrigin: [] }
 
 /** Where chunks are sent. */

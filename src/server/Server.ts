@@ -31,6 +31,10 @@ import * as UploadLedgerSqlite from "./UploadLedgerSqlite.ts"
 import type { StoreError, UploadStore } from "./UploadStore.ts"
 import * as UploadStoreFileSystem from "./UploadStoreFileSystem.ts"
 
+/**
+ * Everything that a server can be told. All of it may be left out; without `apiKey`, `authenticator` and named keys
+ * nobody gets in.
+ */
 export interface ServerOptions
   extends Partial<NodeServer.ListenOptions>, Partial<Receiver.ReceiverOptions>, Partial<HttpApp.HttpAppOptions>
 {
@@ -154,6 +158,7 @@ export const layerSimple = (
 export interface Running {
   /** Where clients send to, like `http://127.0.0.1:3000/upload`. */
   readonly endpoint: string
+  /** The one that it listens on; 0 for a Unix-domain socket. */
   readonly port: number
 }
 

@@ -49,6 +49,7 @@ export const Upload = Schema.Struct({
   /** Milliseconds since 1970, of the last chunk. */
   touchedAt: Schema.Number
 })
+/** See the schema of this name. */
 export type Upload = typeof Upload.Type
 
 /** The ledger cannot be read or written: `StorageFull`, or `ServerFailure` with the cause. */
@@ -94,9 +95,14 @@ export interface Lifetimes {
   readonly unfinished: number
   /** Revision 2, complete or deleted. */
   readonly ended: number
+  /** Revision 1, all of them. */
   readonly revision1: number
 }
 
+/**
+ * What has been received. Layers: {@link layerMemory}, and `UploadLedgerSqlite.layer`. What a method changed is
+ * durable on return.
+ */
 export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLedger, {
   /** The upload of this principal and id, whatever its state. */
   readonly find: (principal: string, id: UploadId) => Effect.Effect<Option.Option<Upload>, LedgerError>
@@ -107,6 +113,7 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
     clientName: string
   ) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
 
+  /** The upload of this key, whatever its state. */
   readonly get: (key: UploadKey) => Effect.Effect<Option.Option<Upload>, LedgerError>
 
   /**

@@ -17,13 +17,18 @@ import type { SafeName } from "./SafeName.ts"
 
 /** The server's own name for an upload in storage. It never comes from the wire. */
 export const UploadKey = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/), Schema.brand("UploadKey"))
+/** See the schema of this name. */
 export type UploadKey = typeof UploadKey.Type
 
 /** Bytes that were written: where they belong in the file, their hash, and whatever the store needs to find them. */
 export interface Extent {
+  /** Bytes from the beginning of the file. */
   readonly offset: number
+  /** Bytes. */
   readonly length: number
+  /** Of these bytes. */
   readonly sha256: Sha256.Sha256
+  /** The store's own; kept by the ledger and given back. */
   readonly locator: string
 }
 
@@ -42,6 +47,10 @@ export type StoreError = StorageFull | ServerFailure
 /** All extents of an upload in order: asked only by a store that needs them to find its bytes. */
 export type Extents = Effect.Effect<ReadonlyArray<Extent>, StoreError>
 
+/**
+ * Where bytes lie. Layers: {@link layerMemory}, and `UploadStoreFileSystem.layer`. One of your own passes the suite
+ * `test/contract/UploadStore.ts`.
+ */
 export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStore, {
   /** Bytes of the smallest and the largest piece it takes, and whether a piece may continue the one before it. */
   readonly limits: { readonly minPiece: number; readonly maxPiece: number; readonly append: boolean }
@@ -124,10 +133,13 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
 
 /** The final names of {@link layerMemory} and the bytes under them, for tests. */
 export class MemoryFiles extends Context.Tag("indexedcp/MemoryFiles")<MemoryFiles, {
+  /** The bytes under a name; `None` when there is no file. */
   readonly read: (name: string) => Effect.Effect<Option.Option<Uint8Array>>
+  /** All final names, sorted. */
   readonly names: Effect.Effect<ReadonlyArray<string>>
   /** Puts a file under a name, or takes it away, as somebody outside the server would. */
   readonly write: (name: string, bytes: Uint8Array) => Effect.Effect<void>
+  /** See `write`. */
   readonly remove: (name: string) => Effect.Effect<void>
 }>() {}
 

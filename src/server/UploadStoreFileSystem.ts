@@ -276,7 +276,9 @@ const make = (
     }
   })
 
+/** Where files go, and how safely. */
 export interface FolderOptions {
+  /** Made if missing. */
   readonly outputDir: string
   /** Default `power`. */
   readonly durability?: Durability

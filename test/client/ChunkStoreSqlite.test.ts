@@ -23,6 +23,7 @@ import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
 import { add, listed, listen, newFile, opening, someBytes, suite, unsent } from "../contract/ChunkStore.ts"
+import { isWindows } from "../support/platform.ts"
 import * as SqliteFiles from "../support/sqliteFiles.ts"
 
 suite("SQLite", SqliteFiles.layerTemporary)
@@ -52,7 +53,7 @@ describe("ChunkStoreSqlite, the file", () => {
     expect(ChunkStoreSqlite.defaultFile("indexcp")).toBe(Path.join(Os.homedir(), ".indexcp", "indexcp.db"))
   })
 
-  it.scoped("is its owner's only, with all that belongs to it", () =>
+  it.scoped.skipIf(isWindows)("is its owner's only, with all that belongs to it", () =>
     Effect.gen(function*() {
       const folder = Path.join(yield* SqliteFiles.temporaryFolder, "new", "folder")
       const file = Path.join(folder, "buffer.db")
@@ -67,7 +68,7 @@ describe("ChunkStoreSqlite, the file", () => {
       expect([mode(folder), mode(Path.dirname(folder))]).toEqual([0o700, 0o700])
     }))
 
-  it.scoped("leaves the mode of a folder that was there", () =>
+  it.scoped.skipIf(isWindows)("leaves the mode of a folder that was there", () =>
     Effect.gen(function*() {
       const folder = yield* SqliteFiles.temporaryFolder
       Fs.chmodSync(folder, 0o755)
@@ -807,7 +808,7 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
       )
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
       expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 2])
-      expect(mode(file)).toBe(0o600)
+      if (!isWindows) expect(mode(file)).toBe(0o600)
       expect(yield* using(file, Effect.map(listed, (files) => files.length))).toBe(2)
     }))
 

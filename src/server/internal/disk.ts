@@ -10,7 +10,10 @@ import * as Path from "node:path"
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
 export type FileSystemCalls =
   & Pick<typeof Fs, "link" | "lstat" | "mkdir" | "open" | "readdir" | "rename" | "rm">
-  & { readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }> }
+  & {
+    /** Without it the free space is not known, and not heeded. */
+    readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }>
+  }
 
 /**
  * What a 200 is to survive: `power` loss, by syncing files and folders, or only the death of the server's `process`, which
