@@ -71,118 +71,121 @@ export const layer = (bucket: Bucket): Layer.Layer<UploadStore.UploadStore> => {
   const nameTaken = (name: string) =>
     Effect.fail(new UploadStore.NameTaken({ name, message: `There is a file ${name} already` }))
 
-  return Layer.succeed(UploadStore.UploadStore, {
-    limits: { minPiece: 1, maxPiece: 64 * 1024 * 1024, append: true },
-    free: Effect.succeedNone,
-    probe: ask(async () => {
-      await bucket.put("probe", new Uint8Array(0))
-      await bucket.remove("probe")
-    }),
-    reserve: (key) =>
-      Effect.flatMap(
-        ask(() => bucket.putNew(stagingOf(key), encode(crypto.randomUUID()))),
-        (isNew) =>
-          isNew ? Effect.void : new ProtocolError.ServerFailure({ message: `There is an upload ${key} already` })
-      ),
-    write: ({ key, limit, offset }, body) =>
-      Effect.gen(function*() {
-        const folder = yield* folderOf(key)
-        const pieces: Array<Uint8Array> = []
-        const { length, sha256 } = yield* Body.consume(body, {
-          limit,
-          write: async (some) => void pieces.push(...some.map((bytes) => bytes.slice())),
-          onWriteError: (cause) => new ProtocolError.ServerFailure({ message: "No memory for a piece", cause })
-        })
-        const locator = pieceOf(folder, offset)
-        if (length > 0) {
-          yield* ask(() => bucket.put(locator, Buffer.concat(pieces)))
-        }
-        return { offset, length, sha256, locator }
+  return Layer.succeed(
+    UploadStore.UploadStore,
+    UploadStore.oneByOne({
+      limits: { minPiece: 1, maxPiece: 64 * 1024 * 1024, append: true },
+      free: Effect.succeedNone,
+      probe: ask(async () => {
+        await bucket.put("probe", new Uint8Array(0))
+        await bucket.remove("probe")
       }),
-    sync: () => Effect.void,
-    read: (key, _extents, [from, to], take) =>
-      Effect.flatMap(folderOf(key), (folder) =>
-        Effect.filterOrFail(
-          ask(async () => {
-            let at = 0
-            for await (const bytes of piecesOf(bucket, folder)) {
-              if (at + bytes.length > from && at < to) take(bytes.subarray(Math.max(0, from - at), to - at))
-              at += bytes.length
-            }
-            return at
-          }),
-          (end) => end >= to,
-          () => new ProtocolError.ServerFailure({ message: `Upload ${key} ends early` })
-        )),
-    contentOf: (name) =>
-      ask(async () => {
-        const folder = await tellTale(bucket, nameOf(name))
-        if (folder === undefined) return Option.none()
-        const hasher = Sha256.make()
-        for await (const bytes of piecesOf(bucket, folder)) hasher.update(bytes)
-        return Option.some(hasher.digest())
-      }),
-    length: (key) =>
-      ask(async () => {
-        const folder = await tellTale(bucket, stagingOf(key))
-        if (folder === undefined) return Option.none()
-        const last = (await bucket.list(`bytes/${folder}/`)).at(-1)
-        return Option.some(last === undefined ? 0 : offsetOf(last) + (await bucket.get(last))!.length)
-      }),
-    keys: ask(async () =>
-      (await bucket.list(stagingOf(""))).map((name) => UploadStore.UploadKey.make(name.slice(stagingOf("").length)))
-    ),
-    publish: (key, _extents, name, mode) =>
-      Effect.gen(function*() {
-        const folder = yield* folderOf(key)
-        const blocked = yield* ask(() => taken(name))
-        if (blocked !== undefined) return yield* nameTaken(blocked)
-        if (mode === "overwrite") return yield* ask(() => bucket.put(nameOf(name), encode(folder)))
-        if (yield* ask(() => bucket.putNew(nameOf(name), encode(folder)))) return
-        if ((yield* ask(() => tellTale(bucket, nameOf(name)))) !== folder) return yield* nameTaken(name)
-      }),
-    holder: (key, name) =>
-      ask(async () => {
-        if (await taken(name) !== undefined) return "other"
-        const folder = await tellTale(bucket, nameOf(name))
-        if (folder === undefined) return "nobody"
-        return folder === await tellTale(bucket, stagingOf(key)) ? "upload" : "other"
-      }),
-    carry: (from, extents, to) =>
-      Effect.gen(function*() {
-        const [source, target] = [yield* folderOf(from), yield* folderOf(to)]
-        return yield* Effect.forEach(extents, (extent) => {
-          const locator = pieceOf(target, extent.offset)
-          const copy = ask(async () => {
-            const bytes = await bucket.get(pieceOf(source, extent.offset))
-            await bucket.put(locator, bytes!.slice(0, extent.length))
+      reserve: (key) =>
+        Effect.flatMap(
+          ask(() => bucket.putNew(stagingOf(key), encode(crypto.randomUUID()))),
+          (isNew) =>
+            isNew ? Effect.void : new ProtocolError.ServerFailure({ message: `There is an upload ${key} already` })
+        ),
+      write: ({ key, limit, offset }, body) =>
+        Effect.gen(function*() {
+          const folder = yield* folderOf(key)
+          const pieces: Array<Uint8Array> = []
+          const { length, sha256 } = yield* Body.consume(body, {
+            limit,
+            write: async (some) => void pieces.push(...some.map((bytes) => bytes.slice())),
+            onWriteError: (cause) => new ProtocolError.ServerFailure({ message: "No memory for a piece", cause })
           })
-          return Effect.as(copy, { ...extent, locator })
-        })
-      }),
-    trim: (key, length) =>
-      Effect.flatMap(folderOf(key), (folder) =>
-        ask(async () => {
-          for (const piece of await bucket.list(`bytes/${folder}/`)) {
-            const offset = offsetOf(piece)
-            if (offset >= length) await bucket.remove(piece)
-            else {
-              const bytes = (await bucket.get(piece))!
-              if (offset + bytes.length > length) await bucket.put(piece, bytes.slice(0, length - offset))
-            }
+          const locator = pieceOf(folder, offset)
+          if (length > 0) {
+            yield* ask(() => bucket.put(locator, Buffer.concat(pieces)))
           }
-        })),
-    drop: (key) =>
-      ask(async () => {
-        const folder = await tellTale(bucket, stagingOf(key))
-        if (folder === undefined) return
-        const names = await Promise.all((await bucket.list(nameOf(""))).map((name) => tellTale(bucket, name)))
-        if (!names.includes(folder)) {
-          for (const piece of await bucket.list(`bytes/${folder}/`)) await bucket.remove(piece)
-        }
-        await bucket.remove(stagingOf(key))
-      })
-  })
+          return { offset, length, sha256, locator }
+        }),
+      sync: () => Effect.void,
+      read: (key, _extents, [from, to], take) =>
+        Effect.flatMap(folderOf(key), (folder) =>
+          Effect.filterOrFail(
+            ask(async () => {
+              let at = 0
+              for await (const bytes of piecesOf(bucket, folder)) {
+                if (at + bytes.length > from && at < to) take(bytes.subarray(Math.max(0, from - at), to - at))
+                at += bytes.length
+              }
+              return at
+            }),
+            (end) => end >= to,
+            () => new ProtocolError.ServerFailure({ message: `Upload ${key} ends early` })
+          )),
+      contentOf: (name) =>
+        ask(async () => {
+          const folder = await tellTale(bucket, nameOf(name))
+          if (folder === undefined) return Option.none()
+          const hasher = Sha256.make()
+          for await (const bytes of piecesOf(bucket, folder)) hasher.update(bytes)
+          return Option.some(hasher.digest())
+        }),
+      length: (key) =>
+        ask(async () => {
+          const folder = await tellTale(bucket, stagingOf(key))
+          if (folder === undefined) return Option.none()
+          const last = (await bucket.list(`bytes/${folder}/`)).at(-1)
+          return Option.some(last === undefined ? 0 : offsetOf(last) + (await bucket.get(last))!.length)
+        }),
+      keys: ask(async () =>
+        (await bucket.list(stagingOf(""))).map((name) => UploadStore.UploadKey.make(name.slice(stagingOf("").length)))
+      ),
+      publish: (key, _extents, name, mode) =>
+        Effect.gen(function*() {
+          const folder = yield* folderOf(key)
+          const blocked = yield* ask(() => taken(name))
+          if (blocked !== undefined) return yield* nameTaken(blocked)
+          if (mode === "overwrite") return yield* ask(() => bucket.put(nameOf(name), encode(folder)))
+          if (yield* ask(() => bucket.putNew(nameOf(name), encode(folder)))) return
+          if ((yield* ask(() => tellTale(bucket, nameOf(name)))) !== folder) return yield* nameTaken(name)
+        }),
+      holder: (key, name) =>
+        ask(async () => {
+          if (await taken(name) !== undefined) return "other"
+          const folder = await tellTale(bucket, nameOf(name))
+          if (folder === undefined) return "nobody"
+          return folder === await tellTale(bucket, stagingOf(key)) ? "upload" : "other"
+        }),
+      carry: (from, extents, to) =>
+        Effect.gen(function*() {
+          const [source, target] = [yield* folderOf(from), yield* folderOf(to)]
+          return yield* Effect.forEach(extents, (extent) => {
+            const locator = pieceOf(target, extent.offset)
+            const copy = ask(async () => {
+              const bytes = await bucket.get(pieceOf(source, extent.offset))
+              await bucket.put(locator, bytes!.slice(0, extent.length))
+            })
+            return Effect.as(copy, { ...extent, locator })
+          })
+        }),
+      trim: (key, length) =>
+        Effect.flatMap(folderOf(key), (folder) =>
+          ask(async () => {
+            for (const piece of await bucket.list(`bytes/${folder}/`)) {
+              const offset = offsetOf(piece)
+              if (offset >= length) await bucket.remove(piece)
+              else {
+                const bytes = (await bucket.get(piece))!
+                if (offset + bytes.length > length) await bucket.put(piece, bytes.slice(0, length - offset))
+              }
+            }
+          })),
+      drop: (key) =>
+        ask(async () => {
+          const folder = await tellTale(bucket, stagingOf(key))
+          if (folder === undefined) return
+          const names = await Promise.all((await bucket.list(nameOf(""))).map((name) => tellTale(bucket, name)))
+          if (!names.includes(folder)) {
+            for (const piece of await bucket.list(`bytes/${folder}/`)) await bucket.remove(piece)
+          }
+          await bucket.remove(stagingOf(key))
+        })
+    })
+  )
 }
 
 /** A bucket in memory. */

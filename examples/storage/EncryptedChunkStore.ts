@@ -1,5 +1,5 @@
 /** A buffer whose bytes are encrypted: a chunk store around another one. */
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Option } from "effect"
 import { ChunkStore } from "indexedcp/client"
 import { Sha256 } from "indexedcp/protocol"
 import { createCipheriv } from "node:crypto"
@@ -29,6 +29,13 @@ export const layer = (
     Effect.map(ChunkStore.ChunkStore, (store) => {
       const ends = new Map<ChunkStore.FileId, number>()
       const outside = new Set<ChunkStore.FileId>()
+      const read: ChunkStore.ChunkStore["Type"]["read"] = (file, from, to, into) =>
+        outside.has(file)
+          ? store.read(file, from, to, into)
+          : Effect.map(store.read(file, from, to, into), (piece) => {
+            const bytes = cipher(key, file, from)(piece.bytes)
+            return { bytes, sha256: Sha256.of(bytes) }
+          })
       return ChunkStore.ChunkStore.of({
         ...store,
         begin: (file) =>
@@ -42,14 +49,23 @@ export const layer = (
             ends.set(file, at + bytes.length)
             return store.append(file, cipher(key, file, at)(bytes))
           }),
-        adopt: (file, read) => Effect.tap(store.adopt(file, read), (id) => Effect.sync(() => outside.add(id))),
-        read: (file, from, to) =>
-          outside.has(file)
-            ? store.read(file, from, to)
-            : Effect.map(store.read(file, from, to), (piece) => {
-              const bytes = cipher(key, file, from)(piece.bytes)
-              return { bytes, sha256: Sha256.of(bytes) }
-            })
+        adopt: (file, open) => Effect.tap(store.adopt(file, open), (id) => Effect.sync(() => outside.add(id))),
+        adoptAll: (files) =>
+          Effect.tap(store.adoptAll(files), (adopted) =>
+            Effect.sync(() => adopted.forEach(Option.map(({ id }) => outside.add(id))))),
+        read,
+        readAll: (files) =>
+          Effect.map(
+            Effect.forEach(files, ({ id, size }) =>
+              Effect.option(read(id, 0, size))),
+            (pieces) =>
+              new Map(files.flatMap(({ id, sha256 }, at) =>
+                Option.match(pieces[at]!, {
+                  onNone: () => [],
+                  onSome: (piece) => Option.contains(sha256, piece.sha256) ? [[id, piece.bytes] as const] : []
+                })
+              ))
+          )
       })
     })
   )

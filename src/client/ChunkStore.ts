@@ -197,6 +197,14 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    */
   readonly adopt: (file: ExternalFile, open: External["open"]) => Effect.Effect<FileId, ChunkStoreError>
 
+  /**
+   * `adopt` for many new ones, in one transaction. `None` in place of one whose source was adopted before, and is left as it
+   * is, or stands there twice. Durable on return.
+   */
+  readonly adoptAll: (
+    files: ReadonlyArray<{ readonly file: ExternalFile; readonly open: External["open"] }>
+  ) => Effect.Effect<ReadonlyArray<Option.Option<BufferedFile>>, ChunkStoreError>
+
   /** The file that was adopted from a source and is not delivered yet. */
   readonly adopted: (source: string) => Effect.Effect<Option.Option<BufferedFile>, ChunkStoreError>
 
@@ -238,6 +246,14 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     }
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
 
+  /**
+   * The bytes of small files that were added, each whole and with the hash that it had then. Those that are not here like
+   * that are left out: `read` says why.
+   */
+  readonly readAll: (
+    files: ReadonlyArray<BufferedFile>
+  ) => Effect.Effect<ReadonlyMap<FileId, Uint8Array>, ChunkStoreError>
+
   /** What has been settled since `startDelivery`. */
   readonly settled: (file: FileId) => Effect.Effect<Ranges.Ranges, NotBuffered | ChunkStoreError>
 
@@ -256,6 +272,14 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     file: FileId,
     to: Pick<Delivery, "endpoint" | "name" | "uploadId">
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
+  /**
+   * `claim` and `startDelivery` for many whose first chunk is on its way from now on (`sending` is 0), in one transaction.
+   * Returns those that it did this with: files that were never sent nor given up, and that nobody holds. Durable on return.
+   */
+  readonly startAll: (
+    files: ReadonlyArray<{ readonly file: FileId; readonly to: Pick<Delivery, "endpoint" | "name" | "uploadId"> }>
+  ) => Effect.Effect<ReadonlySet<FileId>, ChunkStoreError, Scope.Scope>
 
   /** Changes what is known of the server. Durable on return. Needs `startDelivery` before it. */
   readonly remember: (
@@ -281,6 +305,14 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     file: FileId,
     as: Pick<DeliveryReceipt, "serverName" | "resent" | "sha256">
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
+  /**
+   * `delivered` for many that a server of revision 2 holds, in one transaction. Returns those that were in the buffer. A loss
+   * of power may take it back.
+   */
+  readonly deliveredAll: (
+    files: ReadonlyArray<{ readonly file: FileId } & Pick<DeliveryReceipt, "serverName" | "sha256">>
+  ) => Effect.Effect<ReadonlySet<FileId>, ChunkStoreError>
 
   /** The receipts, oldest first, read in pages. */
   readonly receipts: Stream.Stream<DeliveryReceipt, ChunkStoreError>
@@ -464,6 +496,23 @@ const makeMemory = Effect.gen(function*() {
         adopted.set(id, file.size, open)
         return id
       }),
+    adoptAll: (all) =>
+      Effect.map(Clock.currentTimeMillis, (addedAt) =>
+        all.map(({ file, open }) => {
+          if (inState("sealed").some(({ external, source }) => external && source === file.source)) {
+            return Option.none()
+          }
+          const id = FileId.make(++lastId)
+          const whole = {
+            sha256: Option.none(),
+            chunks: Math.ceil(file.size / file.chunkSize),
+            pieces: [],
+            external: true
+          }
+          files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
+          adopted.set(id, file.size, open)
+          return Option.some(toFile(files.get(id)!))
+        })),
     adopted: (source) =>
       Effect.sync(() =>
         Option.map(
@@ -499,6 +548,20 @@ const makeMemory = Effect.gen(function*() {
         (held): Effect.Effect<Piece, PieceDamaged | SourceError | SourceChanged> =>
           held.external ? adopted.read(file, from, to, into) : readHeld(held, from, to)
       ),
+    readAll: (asked) =>
+      Effect.map(
+        Effect.forEach(asked, ({ id, sha256, size }) =>
+          Effect.option(Effect.suspend(() => {
+            const held = files.get(id)
+            return held?.state === "sealed" && !held.external
+              ? Effect.filterOrFail(readHeld(held, 0, size), (piece) => Option.contains(sha256, piece.sha256))
+              : Effect.fail(undefined)
+          }))),
+        (found) =>
+          new Map(
+            found.flatMap((piece, at) => Option.isSome(piece) ? [[asked[at]!.id, piece.value.bytes] as const] : [])
+          )
+      ),
     settle: (file, from, to, options) =>
       change(file, (held) => {
         const delivery = Option.map(held.delivery, (before) => ({ ...before, ...options?.known }))
@@ -527,6 +590,28 @@ const makeMemory = Effect.gen(function*() {
         ),
         adopted.keepOpen(file)
       ),
+    startAll: (asked) =>
+      Effect.acquireRelease(
+        Effect.sync(() => {
+          const started = new Set<FileId>()
+          for (const { file, to } of asked) {
+            const held = files.get(file)
+            if (held?.state !== "sealed" || claimed.has(file)) continue
+            if (Option.isSome(held.delivery) || Option.isSome(held.failure)) continue
+            const unknown = { revision: Option.none(), serverName: Option.none() }
+            files.set(file, { ...held, delivery: Option.some({ ...to, ...unknown, sending: Option.some(0) }) })
+            claimed.add(file)
+            started.add(file)
+          }
+          return started
+        }),
+        (started) =>
+          Effect.suspend(() => {
+            const left = [...started].filter((file) => claimed.has(file))
+            left.forEach(letGo)
+            return left.length > 0 ? signal : Effect.void
+          })
+      ),
     startDelivery: (file, to) =>
       change(file, () => ({
         delivery: Option.some({ ...to, revision: Option.none(), serverName: Option.none(), sending: Option.none() }),
@@ -554,6 +639,22 @@ const makeMemory = Effect.gen(function*() {
           remove(held)
           return Effect.void
         })),
+    deliveredAll: (done) =>
+      Effect.map(Clock.currentTimeMillis, (deliveredAt) => {
+        const known = done.flatMap(({ file, serverName, sha256 }) => {
+          const held = files.get(file)
+          const delivery = Option.getOrUndefined(held?.delivery ?? Option.none())
+          return held?.state === "sealed" && delivery !== undefined ? [{ delivery, held, serverName, sha256 }] : []
+        })
+        for (const { delivery, held, serverName, sha256 } of known) {
+          const { path, size, source, version } = held
+          const { endpoint, name, uploadId } = delivery
+          const more = { revision: 2 as const, resent: false, serverName, deliveredAt }
+          receipts.push({ path, name, size, sha256, endpoint, uploadId, source, version, ...more })
+          remove(held)
+        }
+        return new Set(known.map(({ held }) => held.id))
+      }),
     receipts: Stream.suspend(() =>
       Stream.fromIterable(receipts.map(({ source: _source, version: _version, ...receipt }) => receipt))
     ),

@@ -34,6 +34,9 @@ export const defaultFile = (dbName: string): string => Path.join(ownFolder(), `$
 
 const pageRows = 500
 
+/** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
+const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
+
 const sizeText = (bytes: number): string => {
   const [unit, name] = bytes < 1024 ** 3 ? [1024 ** 2, "MiB"] : [1024 ** 3, "GiB"]
   return `${(bytes / unit).toFixed(1)} ${name} (${bytes} bytes)`
@@ -232,6 +235,47 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     return id
   })
 
+  const adoptAll = Effect.fn("ChunkStore.adoptAll")(function*(
+    all: Parameters<ChunkStore.ChunkStore["Type"]["adoptAll"]>[0]
+  ) {
+    const addedAt = yield* Clock.currentTimeMillis
+    const ids = yield* write(Effect.gen(function*() {
+      const known = yield* Effect.flatMap(
+        sql`SELECT source FROM files WHERE source IN (SELECT value FROM json_each(${
+          json(all.map(({ file }) => file.source))
+        })) AND state = 'sealed' AND external = 1`,
+        Rows.decodeSources
+      )
+      const taken = new Set(known.map(({ source }) => source))
+      const fresh = all.flatMap(({ file }) => {
+        if (taken.has(file.source)) return []
+        taken.add(file.source)
+        return [{
+          ...file,
+          destination: Option.getOrNull(file.destination),
+          version: Option.getOrNull(file.version),
+          chunks: Math.ceil(file.size / file.chunkSize)
+        }]
+      })
+      const added = yield* Effect.flatMap(
+        sql`INSERT INTO files
+          (state, external, path, source, name, chunk_size, size, chunks, destination, version, added_at)
+          SELECT 'sealed', 1, value ->> 'path', value ->> 'source', value ->> 'name', value ->> 'chunkSize',
+          value ->> 'size', value ->> 'chunks', value ->> 'destination', value ->> 'version',
+          ${addedAt} FROM json_each(${json(fresh)}) RETURNING id, source`,
+        Rows.decodeAdopted
+      )
+      return new Map(added.map(({ id, source }) => [source, id]))
+    }))
+    return all.map(({ file, open }) => {
+      const id = ids.get(file.source)
+      if (id === undefined) return Option.none()
+      ids.delete(file.source)
+      adoptedFiles.set(id, file.size, open)
+      return Option.some(Rows.unsent({ ...file, id, addedAt }))
+    })
+  })
+
   const adopted = (source: string) =>
     Effect.map(read(Effect.flatMap(externals(source), toFiles)), ([file]) => Option.fromNullable(file))
 
@@ -246,6 +290,25 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     adoptedFiles.has(file)
       ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, into))
       : stored.range(read(sealed(file)), file, from, to, into)
+
+  const readAll = (files: ReadonlyArray<ChunkStore.BufferedFile>) =>
+    Effect.map(
+      read(Effect.flatMap(
+        sql`SELECT file, data FROM pieces WHERE file IN (SELECT value FROM json_each(${
+          json(files.map(({ id }) => id))
+        })) AND encoding = 0 ORDER BY file, start`,
+        Rows.decodeData
+      )),
+      (rows) => {
+        const pieces = new Map<ChunkStore.FileId, Array<Uint8Array>>()
+        for (const { data, file } of rows) pieces.set(file, [...(pieces.get(file) ?? []), data])
+        return new Map(files.flatMap(({ id, sha256, size }) => {
+          const found = pieces.get(id) ?? []
+          const bytes = found.length === 1 ? found[0]! : Buffer.concat(found)
+          return bytes.length === size && Option.contains(sha256, Sha256.of(bytes)) ? [[id, bytes] as const] : []
+        }))
+      }
+    )
 
   const get = (file: ChunkStore.FileId) =>
     Effect.map(
@@ -317,6 +380,28 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* isDone ? space.trim : space.reclaim
     })
 
+  const deliveredAll = (done: Parameters<ChunkStore.ChunkStore["Type"]["deliveredAll"]>[0]) =>
+    Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      const these = json(done)
+      const ids = sql`(SELECT value ->> 'file' FROM json_each(${these}))`
+      const gone = yield* writeUnsynced(Effect.gen(function*() {
+        yield* sql`INSERT INTO receipts
+          (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
+          SELECT source, version, files.path, coalesce(sent_name, name), value ->> 'serverName', size, value ->> 'sha256', endpoint, upload_id,
+          2, 0, ${now} FROM json_each(${these}) CROSS JOIN files ON files.id = value ->> 'file' AND state = 'sealed'`
+        yield* sql`DELETE FROM pieces WHERE file IN (SELECT id FROM files WHERE id IN ${ids} AND state = 'sealed')`
+        yield* sql`DELETE FROM settled WHERE file IN ${ids}`
+        return yield* Effect.flatMap(
+          sql`DELETE FROM files WHERE id IN ${ids} AND state = 'sealed' RETURNING id`,
+          Rows.decodeIds
+        )
+      }))
+      for (const { id } of gone) adoptedFiles.forget(id)
+      yield* space.trim
+      return new Set(gone.map(({ id }) => id))
+    })
+
   const claim = Effect.fn("ChunkStore.claim")(function*(file: ChunkStore.FileId) {
     const me = yield* owners.me
     const hold = yield* owners.hold
@@ -341,6 +426,36 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     }))
     yield* Effect.acquireRelease(stored.keepFor(file), () => stored.forget(file))
     yield* adoptedFiles.keepOpen(file)
+  })
+
+  const startAll = Effect.fn("ChunkStore.startAll")(function*(
+    files: ReadonlyArray<{
+      readonly file: ChunkStore.FileId
+      readonly to: Pick<ChunkStore.Delivery, "endpoint" | "name" | "uploadId">
+    }>
+  ) {
+    const me = yield* owners.me
+    const hold = yield* owners.hold
+    yield* Effect.addFinalizer(() =>
+      writeUnsynced(
+        sql`UPDATE files SET owner = NULL, hold = NULL WHERE owner = ${me} AND hold = ${hold} RETURNING id`
+      ).pipe(
+        Effect.tap((ended) => ended.length > 0 ? signal : Effect.void),
+        Effect.ignoreLogged
+      )
+    )
+    const started = yield* write(Effect.zipRight(
+      owners.beat(me),
+      Effect.flatMap(
+        sql`UPDATE files SET owner = ${me}, hold = ${hold}, sending = 0, trouble = NULL, next_try = NULL,
+          endpoint = value ->> 'endpoint', sent_name = value ->> 'name', upload_id = value ->> 'uploadId'
+          FROM json_each(${json(files.map(({ file, to }) => ({ file, ...to })))})
+          WHERE files.id = value ->> 'file' AND state = 'sealed' AND owner IS NULL AND endpoint IS NULL
+          AND failure IS NULL AND first_index = 0 RETURNING files.id`,
+        Rows.decodeIds
+      )
+    ))
+    return new Set(started.map(({ id }) => id))
   })
 
   const startDelivery = (
@@ -390,12 +505,15 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     list,
     get,
     adopt,
+    adoptAll,
     adopted,
     knows,
     read: readBytes,
+    readAll,
     settle,
     settled,
     claim,
+    startAll,
     startDelivery,
     remember,
     setFailure: (file, reason) =>
@@ -411,6 +529,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         )
       ),
     delivered,
+    deliveredAll,
     receipts,
     arrivals,
     drop: (file) => dropSealed(sql`id = ${file}`, file),

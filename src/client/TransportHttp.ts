@@ -17,6 +17,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Stream from "effect/Stream"
 import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
+import * as UploadBatch from "../protocol/UploadBatch.ts"
 import { ApiKey, ApiKeyMissing } from "./ApiKey.ts"
 import * as Answer from "./internal/answer.ts"
 import * as HttpFailure from "./internal/httpFailure.ts"
@@ -25,8 +26,8 @@ import * as RateLimit from "./internal/rateLimit.ts"
 import * as Stall from "./internal/stall.ts"
 import { NoAnswer, Transport, type TransportError, Unreachable } from "./Transport.ts"
 
-/** No answer of the protocol is longer: what lies behind is not read. */
-const longestAnswer = 1024 * 1024
+/** No answer of the protocol is longer: what lies behind is not read. Bytes. */
+const longestAnswer = 4 * 1024 * 1024
 
 /** Answers to chunks are shorter: they are read in one go where their length is known. */
 const shortAnswer = 4 * 1024
@@ -215,6 +216,12 @@ const make = (wire: Wire) =>
           body
         )
       },
+      sendBatch: ({ endpoint, files }) =>
+        exchange(
+          HttpClientRequest.post(withId(endpoint, UploadBatch.path.slice(1))),
+          (answer) => Answer.forBatch(answer, files),
+          UploadBatch.toBody(files)
+        ),
       state: (endpoint, id, check) =>
         exchange(
           HttpClientRequest.get(withId(endpoint, id, check === undefined ? {} : { check })),

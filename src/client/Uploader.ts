@@ -25,6 +25,7 @@ import {
   type DeliveryReceipt,
   type FileId
 } from "./ChunkStore.ts"
+import * as Batches from "./internal/batches.ts"
 import * as Delivery from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
 import * as Sending from "./internal/sending.ts"
@@ -289,27 +290,41 @@ const make = (options: UploaderOptions) =>
         )
       })
 
-    /** The buffer's number for a source that is to be sent at once; `None` when it cannot be read. */
-    const admit = (source: Either.Either<Source, SourceError>, emit: Sending.Emit) =>
-      Effect.flatMap(
-        source,
-        (source) =>
-          source.external === undefined
-            ? Effect.map(add(source), ({ file }) => file.id)
-            : Effect.flatMap(source.external, (external) => adopt(source, external))
-      ).pipe(
-        Effect.asSome,
-        Effect.catchTag(
-          "SourceError",
-          ({ message, path }) => Effect.as(emit(UploadEvent.Skipped({ path, message })), Option.none())
-        )
+    const buffered = (file: FileId) =>
+      Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
+
+    /** What gets a source into the buffer; `None` when it cannot be read. */
+    const admit = <E>(admitted: Effect.Effect<FileId, E | SourceError>, emit: Sending.Emit) =>
+      Effect.flatMap(admitted, buffered).pipe(
+        Effect.catchIf((error): error is SourceError => error instanceof SourceError, ({ message, path }) =>
+          Effect.as(emit(UploadEvent.Skipped({ path, message })), Option.none<BufferedFile>()))
       )
+
+    /** A source to be sent at once: a small one gets into the buffer when it is known how it is sent. */
+    const itemOf = (
+      source: Either.Either<Source, SourceError>,
+      emit: Sending.Emit
+    ): Effect.Effect<Option.Option<Sending.Item>, ChunkStoreError | BufferFull | InvalidEndpoint> => {
+      if (Either.isLeft(source)) {
+        return admit(Effect.fail(source.left), emit)
+      }
+      const { external, found } = source.right
+      if (external === undefined) {
+        return admit(
+          Effect.map(add(source.right), ({ file }) =>
+            file.id),
+          emit
+        )
+      }
+      const admitted = admit(Effect.flatMap(external, (external) => adopt(source.right, external)), emit)
+      return found !== undefined && found.size <= Batches.largest
+        ? Effect.succeedSome({ source: source.right, found, admit: admitted })
+        : admitted
+    }
 
     const given = (files: ReadonlyArray<FileId>) =>
       Stream.fromIterable(files).pipe(
-        Stream.mapEffect((file) =>
-          Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
-        ),
+        Stream.mapEffect(buffered),
         Stream.filterMap((file) => file)
       )
 
@@ -318,7 +333,7 @@ const make = (options: UploaderOptions) =>
       program: (emit: Sending.Emit) => Effect.Effect<unknown, E, Scope.Scope>
     ): Stream.Stream<UploadEvent.UploadEvent, E> =>
       Stream.unwrapScoped(Effect.gen(function*() {
-        const events = yield* Mailbox.make<UploadEvent.UploadEvent, E>({ capacity: 16 })
+        const events = yield* Mailbox.make<UploadEvent.UploadEvent, E>({ capacity: 256 })
         yield* Effect.forkScoped(Mailbox.into(program((event) => Effect.asVoid(events.offer(event))), events))
         return Mailbox.toStream(events)
       }))
@@ -342,15 +357,15 @@ const make = (options: UploaderOptions) =>
     return Uploader.of({
       add,
       has: (source) =>
-        Effect.flatMap(versionOf(source), (version) =>
-          Option.isNone(version) ? Effect.succeed(false) : store.knows(source.source, version.value)),
+        Effect.flatMap(
+          versionOf(source),
+          (version) => Option.isNone(version) ? Effect.succeed(false) : store.knows(source.source, version.value)
+        ),
       list: store.list,
       upload,
       uploadAll: (asked) =>
         upload(asked).pipe(
-          Stream.filterMap((event) =>
-            event._tag === "Finished" ? Option.some(event) : Option.none()
-          ),
+          Stream.filterMap((event) => event._tag === "Finished" ? Option.some(event) : Option.none()),
           Stream.runCollect,
           Effect.map(Chunk.toReadonlyArray)
         ),
@@ -364,9 +379,8 @@ const make = (options: UploaderOptions) =>
               sending,
               options,
               (Predicate.hasProperty(sources, Stream.StreamTypeId) ? sources : Stream.make(Either.right(sources))).pipe(
-                Stream.mapEffect((source) => admit(source, emit)),
-                Stream.filterMap((file) => file),
-                Stream.flatMap((file) => given([file]))
+                Stream.mapEffect((source) => itemOf(source, emit)),
+                Stream.filterMap((item) => item)
               ),
               emit
             ))

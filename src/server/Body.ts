@@ -166,6 +166,26 @@ export const consume = <E>(body: Body, options: {
     })
   })
 
+/** All of a body that has so many bytes. */
+export const read = (body: Body, length: number): Effect.Effect<Uint8Array, ReadError> =>
+  Effect.suspend(() => {
+    const bytes = Buffer.allocUnsafeSlow(length)
+    return consume(body, {
+      limit: length,
+      write: (pieces, at) => {
+        for (const piece of pieces) {
+          bytes.set(piece, at)
+          at += piece.length
+        }
+        return Promise.resolve()
+      },
+      onWriteError: broken
+    }).pipe(
+      Effect.as(bytes),
+      Effect.catchTag("BodyTooLong", ({ message }) => Effect.fail(new BodyCut({ message })))
+    )
+  })
+
 /** Hashes a body without keeping it. */
 export const hash = (body: Body): Effect.Effect<Consumed, ReadError> =>
   consume(body, {

@@ -9,6 +9,7 @@ import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -22,13 +23,14 @@ import {
   toBody,
   UnsupportedEncoding
 } from "../protocol/ProtocolError.ts"
+import * as UploadBatch from "../protocol/UploadBatch.ts"
 import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
-import { Authenticator } from "./Authenticator.ts"
+import { Authenticator, type Principal } from "./Authenticator.ts"
 import * as Body from "./Body.ts"
 import * as Flow from "./internal/flow.ts"
 import { observed } from "./internal/observed.ts"
-import { Receiver } from "./Receiver.ts"
+import { type Received, Receiver } from "./Receiver.ts"
 
 /** Seconds a client waits before it asks again about an upload that is being finished. */
 const finishingRetry = 1
@@ -57,6 +59,18 @@ const answer = (error: ProtocolError) => {
     }
   })
 }
+
+/** A file's place in the answer to a batch. */
+const resultOf = (result: Either.Either<Received, ProtocolError | Body.BodyCut>): object => {
+  if (Either.isRight(result)) return { status: 200, receipt: result.right.receipt }
+  const error = unread(result.left)
+  const seconds = retryAfter(error)
+  return { status: error.status, ...toBody(error), ...(seconds === undefined ? {} : { retryAfter: seconds }) }
+}
+
+/** Nobody is left to read the answer to a body that was cut; what it says does not matter. */
+const unread = (error: ProtocolError | Body.BodyCut): ProtocolError =>
+  error._tag === "BodyCut" ? new Malformed({ message: error.message }) : error
 
 /** What an app is told of where it stands. */
 export interface HttpAppOptions {
@@ -137,7 +151,9 @@ const make = (options: HttpAppOptions) =>
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
     const ready = HttpServerResponse.unsafeJson({ status: "ready" })
     const limits = { "upload-limit": UploadLimit.encode(receiver.limits) }
+    const takes = { ...limits, [UploadBatch.header]: UploadBatch.encode(receiver.batches) }
     const path = options.basePath + endpoint
+    const batchPath = path + UploadBatch.path
 
     const addressOf = (request: HttpServerRequest.HttpServerRequest): string =>
       (options.trustProxy ? forwardedFor(request) : undefined) ?? Option.getOrElse(request.remoteAddress, () => "")
@@ -152,9 +168,12 @@ const make = (options: HttpAppOptions) =>
         Effect.suspend(() => headersOf(request))
       )
 
-    const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
-      const [principal, headers] = yield* authenticate(request)
-      const decoded = yield* ChunkHeaders.decode(headers)
+    /** Whose request it is, what is known of it, and its unread body. */
+    const opened = Effect.fnUntraced(function*(
+      request: HttpServerRequest.HttpServerRequest,
+      principal: Principal,
+      headers: Record<string, string>
+    ) {
       const encoding = headers["content-encoding"]
       if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
         return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
@@ -163,9 +182,8 @@ const make = (options: HttpAppOptions) =>
         return yield* new Body.BodyCut({ message: "The connection broke before the request was looked at" })
       }
       const { authorization: _, ...shown } = headers
-      const { finishing, receipt } = yield* receiver.receive({
+      return {
         principal,
-        chunk: decoded,
         body: bodyOf(request, yield* lengthOf(headers, request.source)),
         request: {
           headers: shown,
@@ -174,10 +192,26 @@ const make = (options: HttpAppOptions) =>
           remoteAddress: addressOf(request),
           keyName: principal.name
         }
+      }
+    })
+
+    const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
+      const [principal, headers] = yield* authenticate(request)
+      const decoded = yield* ChunkHeaders.decode(headers)
+      const { finishing, receipt } = yield* receiver.receive({
+        ...yield* opened(request, principal, headers),
+        chunk: decoded
       })
+      const told = "uploadId" in receipt ? takes : limits
       return HttpServerResponse.unsafeJson(receipt, {
-        headers: finishing ? { ...limits, "retry-after": String(finishingRetry) } : limits
+        headers: finishing ? { ...told, "retry-after": String(finishingRetry) } : told
       })
+    })
+
+    const batch = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
+      const [principal, headers] = yield* authenticate(request)
+      const results = yield* receiver.receiveBatch(yield* opened(request, principal, headers))
+      return HttpServerResponse.unsafeJson({ results: results.map(resultOf) }, { headers: takes })
     })
 
     const state = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
@@ -201,6 +235,7 @@ const make = (options: HttpAppOptions) =>
       const at = request.url.split("?", 1)[0]!
       const id = at.startsWith(`${path}/`) ? decodeId(at.slice(path.length + 1)) : Option.none<UploadId>()
       if (request.method === "POST" && at === path) return chunk(request)
+      if (request.method === "POST" && at === batchPath) return batch(request)
       if (request.method === "GET" && Option.isSome(id)) return state(request, id.value)
       if (request.method === "DELETE" && Option.isSome(id)) return abort(request, id.value)
       if (request.method === "GET" && at === `${options.basePath}/health`) return Effect.succeed(health)
@@ -213,9 +248,7 @@ const make = (options: HttpAppOptions) =>
       // a server runs its app uninterruptibly, but a request whose client is gone should end
       Effect.interruptible(route(request)).pipe(
         Effect.tapErrorTag("ServerFailure", (error) => Effect.logError(error.message, error.cause)),
-        // nobody is left to read this answer; what it says does not matter
-        Effect.catchTag("BodyCut", ({ message }) => new Malformed({ message })),
-        Effect.catchAll((error) => Effect.succeed(answer(error))),
+        Effect.catchAll((error) => Effect.succeed(answer(unread(error)))),
         Effect.catchAllDefect((defect) =>
           Effect.as(
             Effect.logError("Unexpected failure", defect),
@@ -228,7 +261,7 @@ const make = (options: HttpAppOptions) =>
         allowedOrigins: options.corsOrigin,
         allowedMethods: ["POST", "GET", "DELETE"],
         allowedHeaders,
-        exposedHeaders: ["retry-after", "upload-limit", "x-request-id"],
+        exposedHeaders: ["retry-after", "upload-limit", UploadBatch.header, "x-request-id"],
         maxAge: corsMaxAge
       })(app)
     )

@@ -89,6 +89,11 @@ export type NewUpload = Pick<Upload, "key" | "principal" | "id" | "clientName" |
   readonly exclusiveName: boolean
 }
 
+/** A new upload of revision 2 whose bytes are all here, durably, in one extent (of no bytes where the file is empty). */
+export type WholeUpload =
+  & Pick<Upload, "key" | "principal" | "clientName" | "plannedName" | "address">
+  & { readonly id: UploadId; readonly sha256: Sha256; readonly extent: Extent }
+
 /** Times in milliseconds, or since 1970, for the three kinds of uploads. */
 export interface Lifetimes {
   /** Revision 2, not complete. */
@@ -123,6 +128,12 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
   readonly create: (upload: NewUpload) => Effect.Effect<Upload, Conflict | LedgerError>
 
   /**
+   * Records new uploads that have all their bytes, in one transaction: each is `finishing`. Returns those recorded, in the
+   * order asked; left out are those of an id that their principal has already, and all but the first of several with one id.
+   */
+  readonly createWhole: (uploads: ReadonlyArray<WholeUpload>) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
+
+  /**
    * Claims a range before its first byte is written. Exactly the same range claimed again goes to the newer one at once;
    * `Busy` when it overlaps a claimed range otherwise, `Conflict` when it touches committed bytes otherwise.
    */
@@ -150,6 +161,9 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
 
   /** The file stands under its name. Returns the upload as it now is. */
   readonly complete: (key: UploadKey, sha256: Sha256) => Effect.Effect<Upload, LedgerError>
+
+  /** {@link complete} for many in one transaction: those of {@link createWhole}, whose hash is known. */
+  readonly completeWhole: (keys: ReadonlyArray<UploadKey>) => Effect.Effect<void, LedgerError>
 
   /** The whole file is not what it was declared to be. */
   readonly fail: (key: UploadKey) => Effect.Effect<void, LedgerError>
@@ -242,6 +256,25 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
       uploads.delete(key)
       extents.delete(key)
     },
+    putWhole: (many) =>
+      many.flatMap(({ extent, upload }) => {
+        const isKnown = select(({ id, principal }) =>
+          principal === upload.principal && Option.getOrNull(id) === Option.getOrNull(upload.id)
+        ).length > 0
+        if (isKnown) {
+          return []
+        }
+        uploads.set(upload.key, upload)
+        if (extent.length > 0) {
+          extents.set(upload.key, new Map([[extent.offset, extent]]))
+        }
+        return [upload.key]
+      }),
+    completeAll: (keys, touchedAt) =>
+      keys.forEach((key) => {
+        const upload = uploads.get(key)
+        if (upload !== undefined) uploads.set(key, { ...upload, state: "complete", touchedAt })
+      }),
     putExtent: (key, position, extent) => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent)),
     removeExtents: (key, from) => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at)),
     before: (key, position) => Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),

@@ -511,6 +511,110 @@ export const suite = (
         expect([isOpen, opened]).toEqual([0, 2])
       }).pipe(Effect.provide(layer)))
 
+    it.effect("adopts many new sources at once, and leaves alone those that it knows", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const one = (source: string, size = 3) => ({
+          file: {
+            ...newFile(source, 4, { version: Option.some("v1") }),
+            name: `"ä\\\u0001'${source}`,
+            size
+          },
+          open: opening(someBytes(size))
+        })
+        const known = yield* store.adopt(one("/b").file, one("/b").open)
+        yield* store.startDelivery(known, delivery)
+        yield* add("/c", someBytes(3))
+        const adopted = yield* store.adoptAll([one("/a", 10), one("/b"), one("/c", 0), one("/a")])
+        expect(adopted.map(Option.isSome)).toEqual([true, false, true, false])
+        const [a, , c] = adopted.map(Option.getOrUndefined)
+        const { addedAt: _, ...found } = yield* store.get(a!.id)
+        expect(found).toStrictEqual({ ...one("/a", 10).file, id: a!.id, sha256: Option.none(), chunks: 3, ...unsent })
+        expect(a).toMatchObject(found)
+        expect(c).toMatchObject({ chunks: 0, size: 0 })
+        expect(yield* store.adopted("/a")).toStrictEqual(Option.some(yield* store.get(a!.id)))
+        expect((yield* store.read(a!.id, 2, 7)).bytes).toStrictEqual(someBytes(10).slice(2, 7))
+        expect(Option.getOrThrow(yield* store.adopted("/b")).delivery).toMatchObject({ value: delivery })
+        expect(yield* listed).toHaveLength(1)
+        expect(yield* store.adoptAll([])).toEqual([])
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("starts many at once: those that nobody holds and that were never sent", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const files = yield* Effect.forEach(["/a", "/b", "/c", "/d", "/e"], (source) =>
+          Effect.map(add(source, someBytes(3)), ({ file }) => file))
+        const [a, held, sent, failed, b] = files as [ChunkStore.FileId, ...Array<ChunkStore.FileId>]
+        yield* store.startDelivery(sent!, delivery)
+        yield* store.setFailure(failed!, Option.some("no"))
+        const to = (file: ChunkStore.FileId) => ({ file, to: { ...delivery, uploadId: UploadId.make(`id${file}`) } })
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.claim(held!)
+          const started = yield* Effect.scoped(Effect.gen(function*() {
+            const started = yield* store.startAll([...files, ChunkStore.FileId.make(999)].map(to))
+            expect(yield* store.get(a)).toMatchObject({
+              held: true,
+              delivery: {
+                value: { ...to(a).to, revision: Option.none(), serverName: Option.none(), sending: Option.some(0) }
+              }
+            })
+            expect(yield* Effect.flip(Effect.scoped(store.claim(b!)))).toMatchObject({ _tag: "AlreadyClaimed" })
+            return started
+          }))
+          expect(started).toEqual(new Set([a, b]))
+        }))
+        expect(yield* store.get(b!)).toMatchObject({ held: false, delivery: { value: { uploadId: `id${b}` } } })
+        expect(yield* store.get(sent!)).toMatchObject({ delivery: { value: delivery } })
+        expect(yield* store.get(held!)).toMatchObject({ delivery: Option.none() })
+        expect(yield* Effect.scoped(store.startAll([]))).toEqual(new Set())
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("reads many whole, and leaves out those that are not as they were added", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const files = yield* Effect.forEach([10, 0, 3], (size) =>
+          Effect.flatMap(add(`/${size}`, someBytes(size)), ({ file }) => store.get(file)))
+        const bytes = yield* store.readAll(files)
+        expect([...bytes].map(([id, found]) => [id, Uint8Array.from(found)])).toStrictEqual(
+          files.map(({ id, size }) => [id, someBytes(size)])
+        )
+        yield* store.drop(files[0]!.id)
+        const other = { ...files[2]!, sha256: Option.some(Sha256.empty) }
+        expect([...yield* store.readAll([files[0]!, files[1]!, other])]).toHaveLength(1)
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("lets many go that a server holds, with a receipt for each", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const source = { ...newFile("/a", 4, { version: Option.some("v1") }), size: 3 }
+        const [a] = yield* store.adoptAll([{ file: source, open: opening(someBytes(3)) }])
+        const { file: b } = yield* add("/b", someBytes(10))
+        const { file: c } = yield* add("/c", someBytes(3))
+        const ids = [Option.getOrThrow(a!).id, b, c]
+        const to = (file: ChunkStore.FileId) => ({ file, to: { ...delivery, uploadId: UploadId.make(`id${file}`) } })
+        const gone = yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.startAll(ids.map(to))
+          yield* store.drop(c)
+          return yield* store.deliveredAll(
+            ids.map((file, at) => ({
+              file,
+              serverName: `at server "${file}"`,
+              sha256: Sha256.of(someBytes([3, 10, 3][at]!))
+            }))
+          )
+        }))
+        expect(gone).toEqual(new Set(ids.slice(0, 2)))
+        expect(yield* listed).toEqual([])
+        expect(yield* store.adopted("/a")).toStrictEqual(Option.none())
+        expect(yield* store.knows("/a", "v1")).toBe(true)
+        const receipts = Chunk.toReadonlyArray(yield* Stream.runCollect(store.receipts))
+        expect(receipts).toMatchObject([
+          { path: "a", name: "sent.txt", serverName: `at server "${ids[0]}"`, size: 3, revision: 2, resent: false },
+          { path: "b", uploadId: `id${b}`, endpoint: delivery.endpoint, size: 10, sha256: Sha256.of(someBytes(10)) }
+        ])
+        expect(yield* store.deliveredAll([])).toEqual(new Set())
+      }).pipe(Effect.provide(layer)))
+
     it.effect("remembers where a file is to go, and the version of its source", () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore

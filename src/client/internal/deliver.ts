@@ -151,8 +151,9 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
             : Delivery.marked(parts, file, out))
     }).pipe(
       Effect.retry({ times: mostDamaged - 1, while: statusIs(422) }),
-      Effect.map(({ limit, receipt }) => {
+      Effect.map(({ batch, limit, receipt }) => {
         pace.limited(limit)
+        if (batch !== undefined) pace.takesBatches(batch)
         return receipt
       })
     )

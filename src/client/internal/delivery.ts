@@ -72,6 +72,10 @@ export const isAmbiguous = (error: { readonly _tag: string }): error is NoAnswer
   error._tag === "NoAnswer" ||
   (error._tag === "Refused" && ((error as Refused).status === 408 || (error as Refused).status >= 500))
 
+/** Whether a body was over a limit. */
+export const isTooLarge = (error: { readonly _tag: string }): error is Refused =>
+  error._tag === "Refused" && (error as Refused).status === 413
+
 /** Whether it passes and the server has certainly not got the bytes. */
 export const isHarmless = (error: TransportError): boolean => Retry.isPassing(error) && !isAmbiguous(error)
 

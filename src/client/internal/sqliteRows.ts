@@ -9,7 +9,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Sha256 } from "../../protocol/Sha256.ts"
 import { UploadId } from "../../protocol/UploadId.ts"
-import type { BufferedFile, Delivery, DeliveryReceipt } from "../ChunkStore.ts"
+import type { BufferedFile, Delivery, DeliveryReceipt, ExternalFile } from "../ChunkStore.ts"
 import { FileId } from "../ChunkStore.ts"
 
 type Is<A> = (input: unknown) => input is A
@@ -170,6 +170,30 @@ export const decodeFirstPiece = (rows: unknown) =>
     row === undefined
       ? undefined
       : { ...row, data: new Uint8Array(row.data.buffer, row.data.byteOffset, row.data.byteLength) })
+
+/** An adopted file that is not pointed at any server yet. */
+export const unsent = (file: ExternalFile & Pick<BufferedFile, "id" | "addedAt">): BufferedFile => ({
+  ...file,
+  sha256: Option.none(),
+  chunks: Math.ceil(file.size / file.chunkSize),
+  firstIndex: 0,
+  settledBytes: 0,
+  delivery: Option.none(),
+  failure: Option.none(),
+  trouble: Option.none(),
+  held: false,
+  freed: false
+})
+
+export const decodeSources = Schema.decodeUnknown(Schema.Array(Schema.Struct({ source: Schema.String })))
+
+export const decodeAdopted = Schema.decodeUnknown(
+  Schema.Array(Schema.Struct({ id: FileId, source: Schema.String }))
+)
+
+export const decodeData = Schema.decodeUnknown(
+  Schema.Array(Schema.Struct({ file: FileId, data: Schema.Uint8ArrayFromSelf }))
+)
 
 export const decodeIds = Schema.decodeUnknown(Schema.Array(Schema.Struct({ id: FileId })))
 

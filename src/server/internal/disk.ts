@@ -32,6 +32,30 @@ export const unless = async (codes: ReadonlyArray<string>, run: () => Promise<un
   }
 }
 
+/** Runs for each, so many at once. All have ended when it returns, or throws what the first that failed threw. */
+export const concurrently = async <A, B>(
+  all: ReadonlyArray<A>,
+  most: number,
+  run: (one: A) => Promise<B>
+): Promise<ReadonlyArray<B>> => {
+  const outcomes: Array<B> = []
+  let next = 0
+  let failed: { readonly cause: unknown } | undefined
+  const work = async () => {
+    while (next < all.length && failed === undefined) {
+      const at = next++
+      try {
+        outcomes[at] = await run(all[at]!)
+      } catch (cause) {
+        failed ??= { cause }
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(most, all.length) }, work))
+  if (failed !== undefined) throw failed.cause
+  return outcomes
+}
+
 /**
  * Makes a folder and those above it where they are missing. (A recursive `mkdir` of Node 20 never returns where the file
  * system makes no folders, as below `/proc`.)
