@@ -3,6 +3,7 @@
  *
  * @internal
  */
+import type { Readable as NodeReadable } from "node:stream"
 
 /** Why bytes stopped coming before their end. */
 export interface Broken {
@@ -118,13 +119,7 @@ export const of = (pieces: AsyncIterable<Uint8Array>): Flow =>
   })
 
 /** What is needed of one of Node's readable streams; no other platform's requests look like this. */
-export interface Readable {
-  readonly destroyed: boolean
-  on(event: string, listener: (value: never) => void): unknown
-  off(event: string, listener: (value: never) => void): unknown
-  readonly pause: () => unknown
-  readonly resume: () => unknown
-}
+export type Readable = Pick<NodeReadable, "destroyed" | "off" | "on" | "pause" | "resume">
 
 export const isReadable = (source: object): source is Readable =>
   "on" in source && "off" in source && "pause" in source && "resume" in source && "destroyed" in source
