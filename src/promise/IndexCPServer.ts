@@ -130,6 +130,7 @@ export class IndexCPServer implements AsyncDisposable {
   readonly #options: Server.ServerOptions
   readonly #edge: Edge.Edge<Server.Services>
   readonly #gate = Gate.make()
+  #starting: Promise<unknown> = Promise.resolve()
   #listening: { readonly scope: Scope.CloseableScope; address?: ServerAddress } | undefined
 
   constructor(options: IndexCPServerOptions = {}) {
@@ -162,7 +163,9 @@ export class IndexCPServer implements AsyncDisposable {
    * ```
    */
   async listen(port?: number, callback?: () => void): Promise<void> {
-    await this.#edge.run(this.#listen(port === undefined ? this.#options : { ...this.#options, port }))
+    const started = this.#edge.run(this.#listen(port === undefined ? this.#options : { ...this.#options, port }))
+    this.#starting = Promise.allSettled([this.#starting, started])
+    await started
     callback?.()
   }
 
@@ -232,8 +235,10 @@ export class IndexCPServer implements AsyncDisposable {
    * Stops listening and lets requests in flight end, for `drainTimeout` (10 seconds by default) at most; resolves when all of
    * it is over. A closed server cannot be opened again; make a new one.
    */
-  close(): Promise<void> {
-    return this.#edge.close(Effect.suspend(() => {
+  async close(): Promise<void> {
+    // who does not wait for it to listen is not told that it could not
+    await this.#starting
+    await this.#edge.close(Effect.suspend(() => {
       const scope = this.#listening?.scope
       this.#listening = undefined
       return Effect.all([

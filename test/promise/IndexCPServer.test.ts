@@ -125,6 +125,15 @@ describe("IndexCPServer, listening", () => {
     expect(await rejection(server.listen(0))).toMatchObject({ code: "CLOSED" })
   })
 
+  it("is closed after it has begun to listen, when nobody waited for that", async () => {
+    const { server } = mounted({ port: 0 })
+    const called: Array<string> = []
+    const listens = server.listen(0, () => called.push("listens"))
+    await server.close()
+    await listens
+    expect(called).toEqual(["listens"])
+  })
+
   it("is closed by `await using`, and when it was never used", async () => {
     const outputDir = folder()
     {
