@@ -31,7 +31,7 @@ const readersProject = async (): Promise<string> => {
   return folder
 }
 
-describe("The code on the pages, and the examples of the entry points", () => {
+describe("The code on the pages, and the examples of the entry points", { timeout: 120_000 }, () => {
   let folder: string
   beforeAll(async () => {
     folder = await readersProject()
