@@ -17,7 +17,7 @@ import type * as Redacted from "effect/Redacted"
 import * as Schema from "effect/Schema"
 import * as ApiKey from "../client/ApiKey.ts"
 import * as ChunkStoreSqlite from "../client/ChunkStoreSqlite.ts"
-import * as HttpClientNode from "../client/HttpClientNode.ts"
+import type { HttpClientOptions } from "../client/HttpClientNode.ts"
 import * as TransportHttp from "../client/TransportHttp.ts"
 import * as Uploader from "../client/Uploader.ts"
 import * as ExitCode from "./ExitCode.ts"
@@ -151,6 +151,13 @@ export const onStderr = (terminal: Terminal.Terminal): Terminal.Terminal => ({
   display: (text) => Effect.sync(() => void process.stderr.write(text))
 })
 
+/** Slow to load, so not before it is needed. */
+const httpClient = (options: Partial<HttpClientOptions>) =>
+  Layer.unwrapEffect(Effect.map(
+    Effect.promise(() => import("../client/HttpClientNode.ts")),
+    (HttpClientNode) => HttpClientNode.layer(options)
+  ))
+
 /** The whole client over the buffer of that name. */
 export const layer = (settings: Settings) =>
   Layer.unwrapEffect(Effect.gen(function*() {
@@ -176,7 +183,7 @@ export const layer = (settings: Settings) =>
         file: ChunkStoreSqlite.defaultFile(settings.dbName),
         ...given("maxBytes", yield* maxBytes(settings.maxBuffer))
       })),
-      Layer.provide(HttpClientNode.layer({
+      Layer.provide(httpClient({
         ...given("caCertificates", caCertificates),
         ...given("connectTimeout", settings.stallTimeout),
         insecure: settings.insecure ?? false

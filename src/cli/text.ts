@@ -3,7 +3,7 @@
  *
  * @module
  */
-import stringWidth from "string-width"
+import stringWidth from "fast-string-width"
 import xbytes from "xbytes"
 
 const escapes: Readonly<Record<string, string>> = { "\n": "\\n", "\r": "\\r", "\t": "\\t" }
@@ -29,7 +29,8 @@ const isPlain = (text: string): boolean => /^[\x20-\x7e]*$/.test(text)
 /** How many columns a text takes: wide letters take two. */
 export const width = (text: string): number => isPlain(text) ? text.length : stringWidth(text)
 
-const segments = new Intl.Segmenter()
+/** Takes several milliseconds to make. */
+let segmenter: Intl.Segmenter | undefined
 
 /** The longest start of a text (or end, of one turned around) that fits. */
 const fitting = (parts: ReadonlyArray<string>, columns: number): ReadonlyArray<string> => {
@@ -39,7 +40,7 @@ const fitting = (parts: ReadonlyArray<string>, columns: number): ReadonlyArray<s
 }
 
 const lettersOf = (text: string): Array<string> =>
-  isPlain(text) ? [...text] : Array.from(segments.segment(text), ({ segment }) => segment)
+  isPlain(text) ? [...text] : Array.from((segmenter ??= new Intl.Segmenter()).segment(text), ({ segment }) => segment)
 
 /** At most so many columns: what is too much is cut off behind. */
 export const cutEnd = (text: string, columns: number): string =>

@@ -14,6 +14,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as ChunkStore from "./ChunkStore.ts"
+import * as Adopted from "./internal/adopted.ts"
 import * as Arrivals from "./internal/sqliteArrivals.ts"
 import type { Database } from "./internal/sqliteDatabase.ts"
 import * as SqliteDatabase from "./internal/sqliteDatabase.ts"
@@ -24,7 +25,7 @@ import * as Rows from "./internal/sqliteRows.ts"
 import * as SqliteSchema from "./internal/sqliteSchema.ts"
 import * as Settle from "./internal/sqliteSettle.ts"
 import * as Space from "./internal/sqliteSpace.ts"
-import type { ReadSource } from "./Source.ts"
+import type { External } from "./Source.ts"
 
 const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 
@@ -73,6 +74,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     )
     return row ?? (yield* notBuffered(file))
   })
+
+  /** That it is there, without its row. */
+  const isSealed = (file: ChunkStore.FileId) =>
+    Effect.filterOrFail(
+      sql`SELECT 1 FROM files WHERE id = ${file} AND state = 'sealed'`,
+      (rows) => rows.length > 0,
+      () => notBuffered(file)
+    )
 
   /** Rows as files, from within a `read` or `write`. */
   const toFiles = (rows: ReadonlyArray<Rows.FileRow>) =>
@@ -146,13 +155,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       )
       if (row === undefined) return yield* gone(file)
       const { start, stop: chunkSize } = row
-      if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || start % chunkSize !== 0) {
-        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, where ${chunkSize} were due`)
+      if (bytes.byteLength === 0 || start % chunkSize !== 0) {
+        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, of chunks of ${chunkSize}`)
       }
       if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
       yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
         VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
-      yield* sql`UPDATE files SET size = size + ${bytes.byteLength}, chunks = chunks + 1 WHERE id = ${file}`
+      yield* sql`UPDATE files SET size = size + ${bytes.byteLength},
+        chunks = chunks + ${Math.ceil(bytes.byteLength / chunkSize)} WHERE id = ${file}`
     }))
     yield* SqliteDatabase.breathe
   })
@@ -191,8 +201,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     return replaced
   })
 
-  /** How files that are sent from where they lie are read. */
-  const readers = new Map<ChunkStore.FileId, ReadSource>()
+  const adoptedFiles = Adopted.make()
 
   const externals = (source: string) =>
     Effect.flatMap(
@@ -200,7 +209,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       Rows.decodeFiles
     )
 
-  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, reader: ReadSource) {
+  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, open: External["open"]) {
     const now = yield* Clock.currentTimeMillis
     const version = Option.getOrNull(file.version)
     const id = yield* write(Effect.gen(function*() {
@@ -210,25 +219,24 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* Effect.forEach(stale, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
         discard: true
       })
-      stale.forEach(({ id }) => readers.delete(id))
+      stale.forEach(({ id }) => adoptedFiles.forget(id))
       if (same !== undefined) return same.id
       const [row] = yield* Effect.flatMap(
         sql`INSERT INTO files
-          (state, external, path, source, name, chunk_size, size, sha256, chunks, destination, version, added_at) VALUES
-          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${file.sha256},
-          ${Math.ceil(file.size / file.chunkSize)}, ${
-          Option.getOrNull(file.destination)
-        }, ${version}, ${now}) RETURNING id`,
+          (state, external, path, source, name, chunk_size, size, chunks, destination, version, added_at) VALUES
+          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${
+          Math.ceil(file.size / file.chunkSize)
+        }, ${Option.getOrNull(file.destination)}, ${version}, ${now}) RETURNING id`,
         Rows.decodeIds
       )
       return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
     }))
-    readers.set(id, reader)
+    adoptedFiles.set(id, file.size, open)
     return id
   })
 
   const adoptAll = Effect.fn("ChunkStore.adoptAll")(function*(
-    all: ReadonlyArray<{ readonly file: ChunkStore.ExternalFile; readonly read: ReadSource }>
+    all: Parameters<ChunkStore.ChunkStore["Type"]["adoptAll"]>[0]
   ) {
     const addedAt = yield* Clock.currentTimeMillis
     const ids = yield* write(Effect.gen(function*() {
@@ -251,19 +259,19 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       })
       const added = yield* Effect.flatMap(
         sql`INSERT INTO files
-          (state, external, path, source, name, chunk_size, size, sha256, chunks, destination, version, added_at)
+          (state, external, path, source, name, chunk_size, size, chunks, destination, version, added_at)
           SELECT 'sealed', 1, value ->> 'path', value ->> 'source', value ->> 'name', value ->> 'chunkSize',
-          value ->> 'size', value ->> 'sha256', value ->> 'chunks', value ->> 'destination', value ->> 'version',
+          value ->> 'size', value ->> 'chunks', value ->> 'destination', value ->> 'version',
           ${addedAt} FROM json_each(${json(fresh)}) RETURNING id, source`,
         Rows.decodeAdopted
       )
       return new Map(added.map(({ id, source }) => [source, id]))
     }))
-    return all.map(({ file, read }) => {
+    return all.map(({ file, open }) => {
       const id = ids.get(file.source)
       if (id === undefined) return Option.none()
       ids.delete(file.source)
-      readers.set(id, read)
+      adoptedFiles.set(id, file.size, open)
       return Option.some(Rows.unsent({ ...file, id, addedAt }))
     })
   })
@@ -278,15 +286,10 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       (known) => known.length > 0
     )
 
-  const readBytes = (file: ChunkStore.FileId, from: number, to: number) => {
-    const reader = readers.get(file)
-    return reader === undefined
-      ? stored.range(read(sealed(file)), file, from, to)
-      : Effect.zipRight(
-        read(sealed(file)),
-        Effect.map(reader(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
-      )
-  }
+  const readBytes = (file: ChunkStore.FileId, from: number, to: number, into?: Uint8Array) =>
+    adoptedFiles.has(file)
+      ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, into))
+      : stored.range(read(sealed(file)), file, from, to, into)
 
   const readAll = (files: ReadonlyArray<ChunkStore.BufferedFile>) =>
     Effect.map(
@@ -302,7 +305,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         return new Map(files.flatMap(({ id, sha256, size }) => {
           const found = pieces.get(id) ?? []
           const bytes = found.length === 1 ? found[0]! : Buffer.concat(found)
-          return bytes.length === size && Sha256.of(bytes) === sha256 ? [[id, bytes] as const] : []
+          return bytes.length === size && Option.contains(sha256, Sha256.of(bytes)) ? [[id, bytes] as const] : []
         }))
       }
     )
@@ -351,12 +354,12 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const forget = (file?: ChunkStore.FileId) =>
     Effect.zipRight(
       stored.forget(file),
-      Effect.sync(() => void (file === undefined ? readers.clear() : readers.delete(file)))
+      Effect.sync(() => adoptedFiles.forget(file))
     )
 
   const delivered = (
     file: ChunkStore.FileId,
-    { resent, serverName }: { readonly serverName: string; readonly resent: boolean }
+    { resent, serverName, sha256 }: Parameters<ChunkStore.ChunkStore["Type"]["delivered"]>[1]
   ) =>
     Effect.gen(function*() {
       const known = yield* read(sealed(file))
@@ -366,7 +369,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         const now = yield* Clock.currentTimeMillis
         yield* sql`INSERT INTO receipts
           (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
-          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, sha256, endpoint, upload_id, revision, ${
+          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, ${sha256}, endpoint, upload_id, revision, ${
           resent ? 1 : 0
         }, ${now}
           FROM files WHERE id = ${file}`
@@ -377,7 +380,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* isDone ? space.trim : space.reclaim
     })
 
-  const deliveredAll = (done: ReadonlyArray<{ readonly file: ChunkStore.FileId; readonly serverName: string }>) =>
+  const deliveredAll = (done: Parameters<ChunkStore.ChunkStore["Type"]["deliveredAll"]>[0]) =>
     Effect.gen(function*() {
       const now = yield* Clock.currentTimeMillis
       const these = json(done)
@@ -385,7 +388,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       const gone = yield* writeUnsynced(Effect.gen(function*() {
         yield* sql`INSERT INTO receipts
           (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
-          SELECT source, version, files.path, coalesce(sent_name, name), value ->> 'serverName', size, sha256, endpoint, upload_id,
+          SELECT source, version, files.path, coalesce(sent_name, name), value ->> 'serverName', size, value ->> 'sha256', endpoint, upload_id,
           2, 0, ${now} FROM json_each(${these}) CROSS JOIN files ON files.id = value ->> 'file' AND state = 'sealed'`
         yield* sql`DELETE FROM pieces WHERE file IN (SELECT id FROM files WHERE id IN ${ids} AND state = 'sealed')`
         yield* sql`DELETE FROM settled WHERE file IN ${ids}`
@@ -394,7 +397,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
           Rows.decodeIds
         )
       }))
-      for (const { id } of gone) readers.delete(id)
+      for (const { id } of gone) adoptedFiles.forget(id)
       yield* space.trim
       return new Set(gone.map(({ id }) => id))
     })
@@ -422,6 +425,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* update(file, { owner: me, hold, ...owner !== null && { next_try: null } })
     }))
     yield* Effect.acquireRelease(stored.keepFor(file), () => stored.forget(file))
+    yield* adoptedFiles.keepOpen(file)
   })
 
   const startAll = Effect.fn("ChunkStore.startAll")(function*(

@@ -15,6 +15,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Walk from "./internal/walk.ts"
 import { folderName, sentName } from "./SentName.ts"
@@ -32,8 +33,8 @@ export class SourceChanged extends Schema.TaggedError<SourceChanged>("indexedcp/
   message: Schema.String
 }) {}
 
-/** Reads bytes `from` to `to` (not included), and makes sure that the source is still what it was. */
-export type ReadSource = (from: number, to: number) => Effect.Effect<Uint8Array, SourceError | SourceChanged>
+/** Fills `into` with the bytes from `from` on, and makes sure that the source is still what it was. */
+export type ReadSource = (into: Uint8Array, from: number) => Effect.Effect<void, SourceError | SourceChanged>
 
 /** A source whose bytes can be read again, from anywhere in it. */
 export interface External {
@@ -41,10 +42,19 @@ export interface External {
   readonly size: number
   /** Another one when the source has changed. */
   readonly version: string
-  /** Fails with `SourceChanged` as soon as the version is another one. */
-  readonly read: ReadSource
+  /** Opens it until the scope closes. This and the reading fail with `SourceChanged` as soon as the version is another one. */
+  readonly open: Effect.Effect<ReadSource, SourceError | SourceChanged, Scope.Scope>
 }
 
+/**
+ * Named bytes. {@link file}, {@link folder}, {@link stream} and {@link asyncIterable} make them; so can you.
+ *
+ * @example
+ * ```ts
+ * const report = yield* Source.file("report.pdf")
+ * const dump = Source.asyncIterable("shop.sql", pgDump.stdout)
+ * ```
+ */
 export interface Source {
   /** As the user typed it: what lists and results show. */
   readonly path: string
@@ -92,13 +102,24 @@ const foundAs = (
   const version = versionOf(info)
   const changed = () =>
     new SourceChanged({ path, message: `${path} was changed while it was sent; nothing was published` })
-  const fill = Effect.fnUntraced(function*(handle: FileSystem.File, bytes: Uint8Array) {
-    for (let filled = 0; filled < bytes.length;) {
-      const read = Number(yield* handle.read(bytes.subarray(filled)))
+  const told = Effect.mapError((error: PlatformError.PlatformError | SourceChanged) =>
+    error._tag === "SourceChanged" ? error : explain(path)(error)
+  )
+  const fill = Effect.fnUntraced(function*(handle: FileSystem.File, into: Uint8Array) {
+    for (let filled = 0; filled < into.length;) {
+      const read = Number(yield* handle.read(into.subarray(filled)))
       if (read === 0) return yield* changed()
       filled += read
     }
   })
+  const read = (handle: FileSystem.File): ReadSource =>
+    Effect.fnUntraced(function*(into, from) {
+      yield* handle.seek(FileSystem.Size(from), "start")
+      yield* fill(handle, into)
+      // behind the reading, so that what was read is of the version that was meant. The path leads to the open file as long
+      // as the number on the disk is the same: no other file gets it meanwhile
+      if (versionOf(yield* fileSystem.stat(absolute)) !== version) return yield* changed()
+    }, told)
   return {
     size: Number(info.size),
     version,
@@ -106,21 +127,14 @@ const foundAs = (
       const handle = yield* fileSystem.open(absolute)
       const bytes = new Uint8Array(Number(info.size))
       yield* fill(handle, bytes)
-      // behind the reading, as below
+      // behind the reading, as above
       return versionOf(yield* handle.stat) === version ? Option.some(bytes) : Option.none()
     })).pipe(Effect.catchAll(() => Effect.succeedNone)),
-    read: (from: number, to: number) =>
-      Effect.scoped(Effect.gen(function*() {
-        const handle = yield* fileSystem.open(absolute)
-        yield* handle.seek(FileSystem.Size(from), "start")
-        const bytes = new Uint8Array(to - from)
-        yield* fill(handle, bytes)
-        // behind the reading: what was read is of the version that was meant
-        if (versionOf(yield* handle.stat) !== version || versionOf(yield* fileSystem.stat(absolute)) !== version) {
-          return yield* changed()
-        }
-        return bytes
-      })).pipe(Effect.catchAll((error) => Effect.fail(error._tag === "SourceChanged" ? error : explain(path)(error))))
+    open: fileSystem.open(absolute).pipe(
+      Effect.tap((handle) => Effect.filterOrFail(handle.stat, (now) => versionOf(now) === version, changed)),
+      Effect.map(read),
+      told
+    )
   }
 }
 
@@ -148,6 +162,7 @@ const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, info, name, path 
     Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
 })
 
+/** How a source is called. */
 export interface NameOptions {
   /** What servers are told instead of the name that follows from the path. */
   readonly name?: string
@@ -196,6 +211,7 @@ export const folder = (
     )
   }))
 
+/** When a file that appears is taken. */
 export interface ArrivingOptions {
   /** How long a file must have stayed as it is. Default 2 seconds. */
   readonly settle?: Duration.DurationInput

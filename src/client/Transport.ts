@@ -48,6 +48,10 @@ export const isRefused = Schema.is(Refused)
 /** Whether an error of any kind is a {@link TransportError}. */
 export const isTransportError = Schema.is(Schema.Union(Unreachable, NoAnswer, Refused, ApiKeyMissing))
 
+/**
+ * Why an exchange failed. `Unreachable` may be tried again at once, after `NoAnswer` the server may have the bytes,
+ * `Refused` says what by its status, and without a key nothing is sent.
+ */
 export type TransportError = Unreachable | NoAnswer | Refused | ApiKeyMissing
 
 /** A chunk to be sent; its `upload` is `None` for a request of revision 1 only. */
@@ -73,6 +77,11 @@ export interface Acknowledged {
   readonly batch?: UploadBatch
 }
 
+/**
+ * One exchange with a server, tried once: trying again is the `Uploader`'s. Layers: `TransportHttp.layer` and
+ * `.layerStreamed` over any
+ * `HttpClient`; in `indexedcp/testing` one without sockets, and one that fails as networks do.
+ */
 export class Transport extends Context.Tag("indexedcp/Transport")<Transport, {
   /** Sends one chunk, once. */
   readonly send: (outgoing: Outgoing) => Effect.Effect<Acknowledged, TransportError>

@@ -29,23 +29,30 @@ import * as Batches from "./internal/batches.ts"
 import * as Delivery from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
 import * as Sending from "./internal/sending.ts"
+import * as Storing from "./internal/storing.ts"
 import { verdictOf } from "./internal/verify.ts"
 import { type External, type Source, SourceError } from "./Source.ts"
 import { Transport, type TransportError } from "./Transport.ts"
 import * as UploadEvent from "./UploadEvent.ts"
 
+/** How an uploader cuts, sends and tries again. */
 export interface UploaderOptions {
-  /** Bytes a stored piece, and the first chunk on the wire: 1 to 16 MiB. Default 1 MiB. */
+  /** Bytes of the first chunk on the wire, and of all chunks for servers of revision 1: 1 to 16 MiB. Default 1 MiB. */
   readonly chunkSize: number
-  /** Bytes that a chunk on the wire may grow to while the link gets faster by it. Default 4 MiB. */
+  /** Bytes that a chunk on the wire may grow to while the link gets faster by it, and of stored pieces. Default 4 MiB. */
   readonly largestBody: number
   /** Requests in flight at most, and files at once, where the server speaks revision 2. Default 4. */
   readonly parallel: number
   /** Free bytes as they are acknowledged, instead of when their file is complete. Default false. */
   readonly freeEarly: boolean
+  /**
+   * How long to wait before trying again, and when to give up: 1 second at first, each time twice as long, up to 60
+   * seconds, without end.
+   */
   readonly retry: Partial<Retry.RetryOptions>
 }
 
+/** What holds where an option is not given. */
 export const defaults: UploaderOptions = {
   chunkSize: 1024 * 1024,
   largestBody: 4 * 1024 * 1024,
@@ -71,10 +78,13 @@ export class InvalidEndpoint extends Schema.TaggedError<InvalidEndpoint>("indexe
 
 /** What was added, and the unsent file of the same source that it replaced. */
 export interface Added {
+  /** As it is in the buffer. */
   readonly file: BufferedFile
+  /** What was in the buffer under the same source. */
   readonly replaced: Option.Option<BufferedFile>
 }
 
+/** Where files are sent, and which. */
 export interface WatchOptions {
   /**
    * A full URL; without a path it means `/upload`. Files that were added for another one are left alone. Default: each file
@@ -87,11 +97,13 @@ export interface WatchOptions {
   readonly resendUnconfirmed?: boolean
 }
 
+/** Where files are sent, and which. */
 export interface UploadOptions extends WatchOptions {
   /** Only these files. Default: all. */
   readonly files?: ReadonlyArray<FileId>
 }
 
+/** What a file is added for. */
 export interface AddOptions {
   /** The URL that the file is for. Default: the one that an upload names. */
   readonly to?: string
@@ -100,6 +112,18 @@ export interface AddOptions {
 /** What ends an upload of several files: a refused key, a wrong URL, an unusable buffer. The data is kept. */
 export type UploadError = Delivery.StopError | InvalidEndpoint | ChunkStoreError
 
+/**
+ * The uploading program over the buffer and the transport at hand.
+ *
+ * @example
+ * ```ts
+ * Effect.gen(function*() {
+ *   const uploader = yield* Uploader.Uploader
+ *   yield* uploader.add(yield* Source.file("report.pdf"))
+ *   yield* Stream.runForEach(uploader.upload({ endpoint: "http://server:3000/upload" }), Console.log)
+ * })
+ * ```
+ */
 export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** Puts a source into the buffer, all of it or nothing. Durable on return; the source is needed no more. */
   readonly add: (
@@ -194,52 +218,6 @@ export const endpointFor: (
   file: BufferedFile
 ) => string | undefined = Sending.endpointFor
 
-/**
- * Stores a source's bytes in pieces of `chunkSize` and returns what they are together. The source is asked for no more at once
- * than is `expected` of it.
- */
-const storeBytes = (
-  store: Context.Tag.Service<ChunkStore>,
-  file: FileId,
-  source: Source,
-  chunkSize: number,
-  expected: number
-) =>
-  Effect.gen(function*() {
-    const hasher = Sha256.make()
-    let size = 0
-    // as long as what it has to hold: many files are shorter than a piece
-    let held = new Uint8Array(0)
-    let heldBytes = 0
-    const append = (piece: Uint8Array) => {
-      hasher.update(piece)
-      size += piece.length
-      return store.append(file, piece)
-    }
-    // whatever reads makes room for as much as it is asked for
-    yield* Stream.runForEach(source.bytes(Math.max(1, Math.min(chunkSize, expected))), (bytes) =>
-      Effect.gen(function*() {
-        if (heldBytes === 0 && bytes.length === chunkSize) return yield* append(bytes)
-        for (let at = 0; at < bytes.length;) {
-          const part = bytes.subarray(at, at + chunkSize - heldBytes)
-          if (heldBytes + part.length > held.length) {
-            const longer = new Uint8Array(Math.min(chunkSize, Math.max(heldBytes + part.length, 2 * held.length)))
-            longer.set(held.subarray(0, heldBytes))
-            held = longer
-          }
-          held.set(part, heldBytes)
-          heldBytes += part.length
-          at += part.length
-          if (heldBytes < chunkSize) continue
-          // the store keeps its own copy
-          yield* append(held)
-          heldBytes = 0
-        }
-      }))
-    if (heldBytes > 0) yield* append(held.subarray(0, heldBytes))
-    return { size, sha256: hasher.digest() }
-  })
-
 /** The source as it is now, where that can be known. */
 const look = ({ external }: Source): Effect.Effect<Option.Option<External>, SourceError> =>
   external === undefined ? Effect.succeedNone : Effect.asSome(external)
@@ -247,22 +225,6 @@ const look = ({ external }: Source): Effect.Effect<Option.Option<External>, Sour
 /** Changes when the source does, where that can be known. */
 const versionOf = (source: Source): Effect.Effect<Option.Option<string>, SourceError> =>
   Effect.map(look(source), Option.map(({ version }) => version))
-
-/** The hash of a source that is so long, as it is now. */
-const hashSource = (source: Source, { size, version }: External) =>
-  Effect.gen(function*() {
-    const hasher = Sha256.make()
-    const read = yield* Stream.runFold(source.bytes(hashedAtOnce), 0, (read, bytes) => {
-      hasher.update(bytes)
-      return read + bytes.length
-    })
-    return read === size && Option.contains(yield* versionOf(source), version)
-      ? hasher.digest()
-      : yield* new SourceError({ path: source.path, message: `${source.path} is being changed; try again later` })
-  })
-
-/** Bytes. */
-const hashedAtOnce = 1024 * 1024
 
 const make = (options: UploaderOptions) =>
   Effect.gen(function*() {
@@ -283,10 +245,10 @@ const make = (options: UploaderOptions) =>
         const seen = yield* look(source)
         const version = Option.map(seen, ({ version }) => version)
         const file = yield* store.begin({ path, name, source: source.source, chunkSize, destination, version })
-        const expected = Option.match(seen, { onNone: () => chunkSize, onSome: ({ size }) => size })
-        const whole = yield* storeBytes(store, file, source, chunkSize, expected)
+        const length = Storing.pieceLength(chunkSize, options.largestBody)
+        const whole = yield* Storing.store(store, file, source, Option.getOrUndefined(seen), length)
         if (!Equal.equals(yield* versionOf(source), version)) {
-          return yield* new SourceError({ path, message: `${path} was changed while it was added; add it again` })
+          return yield* new SourceError({ path, message: Storing.changed(path) })
         }
         const replaced = yield* store.seal(file, whole)
         if (Option.isSome(replaced)) yield* forsake(replaced.value)
@@ -321,11 +283,10 @@ const make = (options: UploaderOptions) =>
           (file) => Equal.equals(file.version, version) && file.chunkSize === chunkSize
         )
         if (Option.isSome(before) && Option.isNone(same)) yield* forsake(before.value)
-        const sha256 = Option.isSome(same) ? same.value.sha256 : yield* hashSource(source, external)
         const { name, path } = source
         return yield* store.adopt(
-          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version, sha256 },
-          external.read
+          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version },
+          external.open
         )
       })
 

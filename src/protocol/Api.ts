@@ -114,11 +114,23 @@ const ready = HttpApiEndpoint.get("ready", "/ready")
   .addError(...status(507, "The disk has no room left"))
   .annotate(OpenApi.Description, "Answers while chunks can be taken. Needs no key.")
 
+/** What concerns uploads, with a key: send a chunk or many small files, ask how an upload stands, delete one. */
 export class Uploads extends HttpApiGroup.make("uploads").add(chunk).add(batch).add(state).add(abort) {}
 
+/** What anybody may ask: whether the server is alive, and whether it can take chunks. */
 export class Server extends HttpApiGroup.make("server", { topLevel: true }).add(health).add(ready) {}
 
-/** The IndexedCP protocol, revisions 1 and 2. */
+/**
+ * The IndexedCP protocol, revisions 1 and 2 (PROTOCOL.md).
+ *
+ * @example
+ * ```ts
+ * import { HttpApiClient } from "@effect/platform"
+ * import { Api } from "indexedcp/protocol"
+ *
+ * const client = HttpApiClient.make(Api.Api, { baseUrl: "http://127.0.0.1:3000" })
+ * ```
+ */
 export class Api extends HttpApi.make("indexedcp")
   .add(Uploads)
   .add(Server)

@@ -27,7 +27,8 @@ import * as UploadBatch from "../protocol/UploadBatch.ts"
 import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
 import { Authenticator, type Principal } from "./Authenticator.ts"
-import { type Body, BodyCut } from "./Body.ts"
+import * as Body from "./Body.ts"
+import * as Flow from "./internal/flow.ts"
 import { observed } from "./internal/observed.ts"
 import { type Received, Receiver } from "./Receiver.ts"
 
@@ -60,7 +61,7 @@ const answer = (error: ProtocolError) => {
 }
 
 /** A file's place in the answer to a batch. */
-const resultOf = (result: Either.Either<Received, ProtocolError | BodyCut>): object => {
+const resultOf = (result: Either.Either<Received, ProtocolError | Body.BodyCut>): object => {
   if (Either.isRight(result)) return { status: 200, receipt: result.right.receipt }
   const error = unread(result.left)
   const seconds = retryAfter(error)
@@ -68,7 +69,7 @@ const resultOf = (result: Either.Either<Received, ProtocolError | BodyCut>): obj
 }
 
 /** Nobody is left to read the answer to a body that was cut; what it says does not matter. */
-const unread = (error: ProtocolError | BodyCut): ProtocolError =>
+const unread = (error: ProtocolError | Body.BodyCut): ProtocolError =>
   error._tag === "BodyCut" ? new Malformed({ message: error.message }) : error
 
 /** What an app is told of where it stands. */
@@ -81,6 +82,7 @@ export interface HttpAppOptions {
   readonly corsOrigin: ReadonlyArray<string>
 }
 
+/** What holds where an option is not given. */
 export const defaults: HttpAppOptions = { basePath: "", trustProxy: false, corsOrigin: [] }
 
 /** Where chunks are sent. */
@@ -96,13 +98,14 @@ const headersOf = (request: HttpServerRequest.HttpServerRequest) => {
 const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | undefined =>
   request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
 
-/** The request's own iterator of pieces where it has one: nothing stands between the socket and the hash. */
-const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body => ({
-  length,
-  pieces: Symbol.asyncIterator in (request.source as object)
-    ? request.source as AsyncIterable<Uint8Array>
-    : Stream.toAsyncIterable(request.stream)
-})
+/** The request's own pieces where it has them: nothing stands between the socket and the hash. */
+const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body.Body => {
+  const source = request.source as object
+  if (Flow.isReadable(source)) return { length, pieces: Flow.fromReadable(source) }
+  if (Symbol.asyncIterator in source) return { length, pieces: source as AsyncIterable<Uint8Array> }
+  // the stream of a Web `Request` without a body fails
+  return Option.contains(length, 0) ? Body.of() : { length, pieces: Stream.toAsyncIterable(request.stream) }
+}
 
 /**
  * A connection that is gone has no address any more, by which clients of revision 1 are told apart: its chunk would go to
@@ -117,15 +120,21 @@ const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest):
 const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
 const decodeId = Schema.decodeOption(UploadId)
 
-const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Option.Option<number>, Malformed> => {
+/** Bytes of the body, where that is said. */
+const lengthOf = (
+  headers: Readonly<Record<string, string>>,
+  source: unknown
+): Effect.Effect<Option.Option<number>, Malformed> => {
   const said = headers["content-length"]
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && (said !== undefined || coding.toLowerCase() !== "chunked")) {
     return new Malformed({ message: "Send a body either with Content-Length or with Transfer-Encoding: chunked" })
   }
   if (said === undefined) {
-    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3)
-    return Effect.succeed(coding === undefined ? Option.some(0) : Option.none())
+    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3); a Web `Request` may have one
+    const hasBody = coding !== undefined ||
+      (source as { readonly body?: unknown }).body instanceof ReadableStream
+    return Effect.succeed(hasBody ? Option.none() : Option.some(0))
   }
   const length = decodeLength(said)
   return Option.isNone(length)
@@ -137,7 +146,8 @@ const make = (options: HttpAppOptions) =>
   Effect.gen(function*() {
     const authenticator = yield* Authenticator
     const receiver = yield* Receiver
-    const openApi = HttpServerResponse.unsafeJson(Api.openApi())
+    // takes some 20 ms to make, and hardly anybody asks
+    const openApi = yield* Effect.cached(Effect.sync(() => HttpServerResponse.unsafeJson(Api.openApi())))
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
     const ready = HttpServerResponse.unsafeJson({ status: "ready" })
     const limits = { "upload-limit": UploadLimit.encode(receiver.limits) }
@@ -169,12 +179,12 @@ const make = (options: HttpAppOptions) =>
         return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
       }
       if (isGone(request)) {
-        return yield* new BodyCut({ message: "The connection broke before the request was looked at" })
+        return yield* new Body.BodyCut({ message: "The connection broke before the request was looked at" })
       }
       const { authorization: _, ...shown } = headers
       return {
         principal,
-        body: bodyOf(request, yield* lengthOf(headers)),
+        body: bodyOf(request, yield* lengthOf(headers, request.source)),
         request: {
           headers: shown,
           method: request.method,
@@ -230,7 +240,7 @@ const make = (options: HttpAppOptions) =>
       if (request.method === "DELETE" && Option.isSome(id)) return abort(request, id.value)
       if (request.method === "GET" && at === `${options.basePath}/health`) return Effect.succeed(health)
       if (request.method === "GET" && at === `${options.basePath}/ready`) return Effect.as(receiver.ready, ready)
-      if (request.method === "GET" && at === `${options.basePath}/openapi.json`) return Effect.succeed(openApi)
+      if (request.method === "GET" && at === `${options.basePath}/openapi.json`) return openApi
       return Effect.succeed(notFound)
     }
 

@@ -46,6 +46,7 @@ import type { UploadStore } from "./UploadStore.ts"
 /** What happens when a final name is taken: `name (1).ext`, replacing the file atomically, or 409. */
 export type OnConflict = "rename" | "overwrite" | "reject"
 
+/** What a receiver takes, and how long it remembers. Sizes are bytes. */
 export interface ReceiverOptions {
   /** Default `rename`. */
   readonly onConflict: OnConflict
@@ -87,6 +88,7 @@ export interface ReceiverOptions {
   readonly minBodyRate: number
 }
 
+/** What holds where an option is not given. */
 export const defaults: ReceiverOptions = {
   onConflict: "rename",
   revision1Idle: "24 hours",
@@ -108,8 +110,11 @@ export const defaults: ReceiverOptions = {
 
 /** One chunk, its headers decoded and its body unread. */
 export interface ReceiveRequest {
+  /** Whose upload it is. */
   readonly principal: Principal
+  /** As `ChunkHeaders.decode` returns it. */
   readonly chunk: Chunk
+  /** Read once, and not at all when the chunk is refused. */
   readonly body: Body
   /** For the filename generator; `remoteAddress` also tells revision-1 clients apart. */
   readonly request: GeneratorRequest
@@ -125,11 +130,16 @@ export interface BatchRequest {
 
 /** A receipt to be sent. */
 export interface Received {
+  /** The body of the 200. */
   readonly receipt: Receipt
   /** The upload has all its bytes and is not published yet: ask again later. */
   readonly finishing: boolean
 }
 
+/**
+ * The receiving program over the storage, ledger and filename generator at hand. `HttpApp` puts it behind HTTP; whoever
+ * has another way for chunks to arrive calls it directly.
+ */
 export class Receiver extends Context.Tag("indexedcp/Receiver")<Receiver, {
   /** Takes one chunk. When it returns, what the receipt says is durable. A body it fails on may be unread in part. */
   readonly receive: (request: ReceiveRequest) => Effect.Effect<Received, ProtocolError | BodyCut>

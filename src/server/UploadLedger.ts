@@ -6,7 +6,7 @@
  */
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -49,6 +49,7 @@ export const Upload = Schema.Struct({
   /** Milliseconds since 1970, of the last chunk. */
   touchedAt: Schema.Number
 })
+/** See the schema of this name. */
 export type Upload = typeof Upload.Type
 
 /** The ledger cannot be read or written: `StorageFull`, or `ServerFailure` with the cause. */
@@ -99,9 +100,14 @@ export interface Lifetimes {
   readonly unfinished: number
   /** Revision 2, complete or deleted. */
   readonly ended: number
+  /** Revision 1, all of them. */
   readonly revision1: number
 }
 
+/**
+ * What has been received. Layers: {@link layerMemory}, and `UploadLedgerSqlite.layer`. What a method changed is
+ * durable on return.
+ */
 export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLedger, {
   /** The upload of this principal and id, whatever its state. */
   readonly find: (principal: string, id: UploadId) => Effect.Effect<Option.Option<Upload>, LedgerError>
@@ -112,6 +118,7 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
     clientName: string
   ) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
 
+  /** The upload of this key, whatever its state. */
   readonly get: (key: UploadKey) => Effect.Effect<Option.Option<Upload>, LedgerError>
 
   /**
@@ -213,97 +220,67 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
 const makeMemory = (): Context.Tag.Service<UploadLedger> => {
   const uploads = new Map<UploadKey, Upload>()
   const extents = new Map<UploadKey, Map<number, Extent>>()
-  const one = Effect.unsafeMakeSemaphore(1)
   const sorted = (key: UploadKey) => [...(extents.get(key) ?? [])].sort(([a], [b]) => a - b)
-  const select = (f: (upload: Upload) => boolean) => Effect.sync(() => [...uploads.values()].filter(f))
+  const select = (f: (upload: Upload) => boolean) => [...uploads.values()].filter(f)
+  const isOpen = ({ id, state }: Upload) => Option.isSome(id) && /receiving|finishing|failed/.test(state)
   return rules.make({
-    transaction: one.withPermits(1),
-    byKey: (key) => Effect.sync(() => Option.fromNullable(uploads.get(key))),
+    // nothing fails behind the first change
+    transaction: (run) => run(),
+    byKey: (key) => Option.fromNullable(uploads.get(key)),
     byId: (principal, id) =>
-      Effect.map(
-        select((upload) => upload.principal === principal && Option.contains(upload.id, id)),
-        Arr.head
-      ),
+      Arr.head(select((upload) => upload.principal === principal && Option.contains(upload.id, id))),
     revision1: (principal, clientName) =>
-      Effect.map(
-        select((upload) =>
-          upload.principal === principal && upload.clientName === clientName && Option.isNone(upload.id)
-        ),
-        (found) => found.toReversed().sort((a, b) => b.touchedAt - a.touchedAt)
-      ),
-    isPlanned: (name) => Effect.map(select((upload) => rules.plans(upload, name)), Arr.isNonEmptyArray),
-    isEmpty: Effect.sync(() => uploads.size === 0),
+      select((upload) => upload.principal === principal && upload.clientName === clientName && Option.isNone(upload.id))
+        .toReversed().sort((a, b) => b.touchedAt - a.touchedAt),
+    isPlanned: (name) => select((upload) => rules.plans(upload, name)).length > 0,
+    isEmpty: () => uploads.size === 0,
     open: (principal) =>
-      Effect.map(
-        select((upload) =>
-          Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state) &&
-          Option.getOrElse(principal, () => upload.principal) === upload.principal
-        ),
-        (found) => found.length
-      ),
+      select((upload) => isOpen(upload) && Option.getOrElse(principal, () => upload.principal) === upload.principal)
+        .length,
     bytesOf: (principal) =>
-      Effect.map(
-        select((upload) => upload.principal === principal),
-        (found) => found.reduce((sum, { received }) => sum + received, 0)
-      ),
-    unfinished: Effect.map(
-      select((upload) => Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state)),
-      (found) => found.sort((a, b) => a.touchedAt - b.touchedAt)
-    ),
+      select((upload) => upload.principal === principal).reduce((sum, { received }) => sum + received, 0),
+    unfinished: () => select(isOpen).sort((a, b) => a.touchedAt - b.touchedAt),
     untouched: (before, most) =>
-      Effect.map(
-        select((upload) =>
-          upload.state !== "finishing" && upload.touchedAt < before[
-              Option.isNone(upload.id)
-                ? "revision1"
-                : upload.state === "complete" || upload.state === "deleted"
-                ? "ended"
-                : "unfinished"
-            ]
-        ),
-        (found) => found.slice(0, most)
-      ),
-    unsettled: select((upload) => upload.state === "finishing" || Option.isNone(upload.id)),
-    put: (upload) => Effect.sync(() => void uploads.set(upload.key, upload)),
-    forget: (key) =>
-      Effect.sync(() => {
-        uploads.delete(key)
-        extents.delete(key)
-      }),
+      select((upload) =>
+        upload.state !== "finishing" && upload.touchedAt < before[
+            Option.isNone(upload.id)
+              ? "revision1"
+              : upload.state === "complete" || upload.state === "deleted"
+              ? "ended"
+              : "unfinished"
+          ]
+      ).slice(0, most),
+    unsettled: () => select((upload) => upload.state === "finishing" || Option.isNone(upload.id)),
+    put: (upload) => void uploads.set(upload.key, upload),
+    forget: (key) => {
+      uploads.delete(key)
+      extents.delete(key)
+    },
     putWhole: (many) =>
-      Effect.sync(() => {
-        const isKnown = ({ id, principal }: Upload) =>
-          [...uploads.values()].some((upload) =>
-            upload.principal === principal && Option.getOrNull(upload.id) === Option.getOrNull(id)
-          )
-        return many.flatMap(({ extent, upload }) => {
-          if (isKnown(upload)) return []
-          uploads.set(upload.key, upload)
-          if (extent.length > 0) extents.set(upload.key, new Map([[extent.offset, extent]]))
-          return [upload.key]
-        })
+      many.flatMap(({ extent, upload }) => {
+        const isKnown = select(({ id, principal }) =>
+          principal === upload.principal && Option.getOrNull(id) === Option.getOrNull(upload.id)
+        ).length > 0
+        if (isKnown) {
+          return []
+        }
+        uploads.set(upload.key, upload)
+        if (extent.length > 0) {
+          extents.set(upload.key, new Map([[extent.offset, extent]]))
+        }
+        return [upload.key]
       }),
     completeAll: (keys, touchedAt) =>
-      Effect.sync(() =>
-        keys.forEach((key) => {
-          const upload = uploads.get(key)
-          if (upload !== undefined) uploads.set(key, { ...upload, state: "complete", touchedAt })
-        })
-      ),
-    putExtent: (key, position, extent) =>
-      Effect.sync(() => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent))),
-    removeExtents: (key, from) =>
-      Effect.sync(() => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at))),
-    around: (key, position) =>
-      Effect.sync(() => ({
-        before: Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),
-        after: Option.fromNullable(sorted(key).find(([at]) => at > position)?.[1])
-      })),
-    last: (key) => Effect.sync(() => Option.fromNullable(sorted(key).at(-1)?.[1])),
+      keys.forEach((key) => {
+        const upload = uploads.get(key)
+        if (upload !== undefined) uploads.set(key, { ...upload, state: "complete", touchedAt })
+      }),
+    putExtent: (key, position, extent) => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent)),
+    removeExtents: (key, from) => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at)),
+    before: (key, position) => Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),
+    after: (key, position) => Option.fromNullable(sorted(key).find(([at]) => at > position)?.[1]),
     page: (key, from, most) =>
-      Effect.sync(() =>
-        sorted(key).filter(([at]) => at >= from).slice(0, most).map(([position, extent]) => ({ position, extent }))
-      )
+      sorted(key).filter(([at]) => at >= from).slice(0, most).map(([position, extent]) => ({ position, extent }))
   })
 }
 

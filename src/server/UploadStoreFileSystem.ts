@@ -4,11 +4,11 @@
  * @module
  */
 import type * as Context from "effect/Context"
+import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
-import * as RcMap from "effect/RcMap"
 import type * as Scope from "effect/Scope"
 import { constants } from "node:fs"
 import * as Fs from "node:fs/promises"
@@ -29,12 +29,15 @@ import {
   writeAll
 } from "./internal/disk.ts"
 import * as Folders from "./internal/folders.ts"
+import * as Handles from "./internal/handles.ts"
 import { failure, io } from "./internal/io.ts"
 import { isKey, prepare, type Prepared } from "./internal/prepare.ts"
 import * as Syncs from "./internal/syncs.ts"
 import type * as SafeName from "./SafeName.ts"
 import { type Extent, NameTaken, type StoreError, type UploadKey, UploadStore } from "./UploadStore.ts"
 
+/** How long a part file stays open that nobody uses. */
+const idle = "5 seconds"
 /** Files of one request that are in hand at once: their syncs share what the file system commits. */
 const atOnce = 8
 
@@ -77,23 +80,31 @@ const make = (
 ): Effect.Effect<Context.Tag.Service<UploadStore>, never, Scope.Scope> =>
   Effect.gen(function*() {
     const part = (key: UploadKey) => parts.at(key)
-    const handles = yield* RcMap.make({
-      lookup: (key: UploadKey) =>
-        Effect.acquireRelease(
-          io("opening a part file", () => disk.open(part(key), constants.O_RDWR | constants.O_NOFOLLOW)),
-          (handle) => Effect.promise(() => handle.close())
-        ),
-      idleTimeToLive: "5 seconds"
-    })
-    const withHandle = <A, E>(key: UploadKey, f: (handle: Fs.FileHandle) => Effect.Effect<A, E>) =>
-      Effect.scoped(Effect.flatMap(RcMap.get(handles, key), f))
+    const handles = yield* Effect.acquireRelease(
+      Effect.sync(() =>
+        Handles.make(
+          (key: UploadKey) => disk.open(part(key), constants.O_RDWR | constants.O_NOFOLLOW),
+          Duration.toMillis(idle)
+        )
+      ),
+      ({ closeAll }) => Effect.promise(closeAll)
+    )
+    /** One call on a part file. */
+    const onPart = <A>(doing: string, key: UploadKey, run: (handle: Fs.FileHandle) => Promise<A>) =>
+      io(doing, async () => {
+        const { handle, release } = await handles.acquire(key)
+        try {
+          return await run(handle)
+        } finally {
+          await release()
+        }
+      })
 
     /** Part files whose folder entry is not durable yet. */
     const fresh = new Set<UploadKey>()
 
     const syncs = Syncs.make(disk)
-    const syncPart = (key: UploadKey) =>
-      withHandle(key, (handle) => io("syncing a part file", () => syncs.sync(key, handle)))
+    const syncPart = (key: UploadKey) => onPart("syncing a part file", key, (handle) => syncs.sync(key, handle))
 
     /** Fails as the sync did that may have lost bytes of these extents. */
     const refuseDoubtful = (written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>) =>
@@ -183,6 +194,7 @@ const make = (
     }
 
     const remove = async (key: UploadKey): Promise<void> => {
+      await handles.forget(key)
       await disk.rm(part(key), { force: true })
       syncs.forget(key)
     }
@@ -235,8 +247,9 @@ const make = (
           }
         }),
       write: (to, body) =>
-        withHandle(to.key, (handle) =>
-          Effect.suspend(() => {
+        Effect.acquireUseRelease(
+          io("opening a part file", () => handles.acquire(to.key)),
+          ({ handle }) => {
             const wrote = syncs.begin(to.key)
             return Effect.map(
               Body.consume(body, {
@@ -246,7 +259,9 @@ const make = (
               }),
               (written) => wrote({ offset: to.offset, locator: "", ...written })
             )
-          })),
+          },
+          ({ release }) => Effect.promise(release)
+        ),
       sync: (written) =>
         Effect.gen(function*() {
           const keys = [...new Set(written.map(({ key }) => key))]
@@ -262,8 +277,7 @@ const make = (
           io("writing part files", () => putWhole(uploads)),
           uploads.map(({ bytes, sha256 }) => ({ offset: 0, length: bytes.length, sha256, locator: "" }))
         ),
-      read: (key, _, range, take) =>
-        withHandle(key, (handle) => io("reading a part file", () => readAll(handle, range, take))),
+      read: (key, _, range, take) => onPart("reading a part file", key, (handle) => readAll(handle, range, take)),
       contentOf: (name) =>
         io("reading a file", () => {
           const { last, steps } = placeOf(name)
@@ -331,45 +345,38 @@ const make = (
             }), { missing: "nobody", below: "other" })
         }),
       carry: (from, extents, to) =>
-        withHandle(from, (source) =>
-          withHandle(to, (target) =>
-            io("copying a part file", async () => {
-              const wrote = syncs.begin(to)
-              for (const { length, offset } of extents) {
-                await readAll(source, [offset, offset + length], (bytes, at) => writeAll(target, [bytes], at))
-              }
-              return extents.map((extent) => wrote({ ...extent }))
-            }))),
+        onPart("copying a part file", from, async (source) => {
+          const target = await handles.acquire(to)
+          try {
+            const wrote = syncs.begin(to)
+            for (const { length, offset } of extents) {
+              await readAll(source, [offset, offset + length], (bytes, at) => writeAll(target.handle, [bytes], at))
+            }
+            return extents.map((extent) => wrote({ ...extent }))
+          } finally {
+            await target.release()
+          }
+        }),
       trim: (key, length) =>
-        withHandle(key, (handle) =>
-          io("trimming a part file", async () => {
-            const isLonger = (await handle.stat()).size > length
-            // a process before this one may have died between the two
-            if (!isLonger && syncs.isSynced(key)) return
-            if (isLonger) await handle.truncate(length)
-            await syncs.sync(key, handle)
-          })),
+        onPart("trimming a part file", key, async (handle) => {
+          const isLonger = (await handle.stat()).size > length
+          // a process before this one may have died between the two
+          if (!isLonger && syncs.isSynced(key)) return
+          if (isLonger) await handle.truncate(length)
+          await syncs.sync(key, handle)
+        }),
       drop: (key) =>
-        Effect.andThen(
-          RcMap.invalidate(handles, key),
-          io("removing a part file", async () => {
-            await disk.rm(`${part(key)}.publish`, { force: true })
-            await remove(key)
-          })
-        ),
-      dropAll: (keys) =>
-        Effect.andThen(
-          Effect.flatMap(RcMap.keys(handles), (open) =>
-            Effect.forEach(keys.filter(Set.prototype.has, new Set(open)), (key) => RcMap.invalidate(handles, key), {
-              discard: true
-            })),
-          io("removing part files", () =>
-            concurrently(keys, atOnce, remove))
-        )
+        io("removing a part file", async () => {
+          await disk.rm(`${part(key)}.publish`, { force: true })
+          await remove(key)
+        }),
+      dropAll: (keys) => io("removing part files", () => concurrently(keys, atOnce, remove))
     }
   })
 
+/** Where files go, and how safely. */
 export interface FolderOptions {
+  /** Made if missing. */
   readonly outputDir: string
   /** Default `power`. */
   readonly durability?: Durability

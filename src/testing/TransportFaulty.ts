@@ -55,7 +55,28 @@ export type Fault = Data.TaggedEnum<{
   Late: { readonly by: Duration.DurationInput }
 }>
 
-export const { AnswerLost, Cut, Delayed, Dropped, Flipped, Late, Repeated } = Data.taggedEnum<Fault>()
+const faults = Data.taggedEnum<Fault>()
+
+/** The server answers, and the answer is lost. */
+export const AnswerLost = faults.AnswerLost
+
+/** The connection breaks within the body. */
+export const Cut = faults.Cut
+
+/** The request waits on its way. */
+export const Delayed = faults.Delayed
+
+/** Nothing is sent. */
+export const Dropped = faults.Dropped
+
+/** One bit of the body arrives as the other one. */
+export const Flipped = faults.Flipped
+
+/** The request arrives when its sender has long been told that there is no answer. */
+export const Late = faults.Late
+
+/** The request arrives twice. */
+export const Repeated = faults.Repeated
 
 /** How likely each fault is, from 0 to 1; together at most 1. What is not named does not happen. */
 export interface Odds {

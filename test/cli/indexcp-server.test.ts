@@ -1,20 +1,15 @@
 /** `indexcp-server` as a process. */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Path from "node:path"
-import { bundle, bytesOf, contentOf, folderWith, start, type Variables } from "../support/cli.ts"
-
-let bundled = ""
-beforeAll(async () => {
-  bundled = await bundle()
-})
-afterAll(() => Fs.rm(bundled, { recursive: true }))
+import { bytesOf, contentOf, folderWith, start, type Variables } from "../support/cli.ts"
+import { isWindows } from "../support/platform.ts"
 
 const launch = (home: string, words: ReadonlyArray<string>, variables: Variables = {}) =>
-  start("indexcp-server", ["--port", "0", ...words], { bundle: bundled, home, variables })
+  start("indexcp-server", ["--port", "0", ...words], { home, variables })
 
 /** A server that listens: its URL besides. */
 const listening = (home: string, words: ReadonlyArray<string> = [], variables?: Variables) =>
@@ -51,12 +46,12 @@ const idleConnection = (url: string) =>
     assert.strictEqual(Object.values(agent.freeSockets).flat().length, 1)
   })
 
-describe("without any words", () => {
+describe.skipIf(isWindows)("without any words", () => {
   it.scopedLive("it starts, by the environment alone", () =>
     Effect.gen(function*() {
       const home = yield* folderWith({})
       const variables = { INDEXCP_PORT: "0", INDEXCP_OUTPUT_DIR: "received", INDEXCP_API_KEY: "k" }
-      const server = yield* start("indexcp-server", [], { bundle: bundled, home, variables })
+      const server = yield* start("indexcp-server", [], { home, variables })
       const url = yield* server.said(/^Listening on (\S+)$/m)
       assert.strictEqual((yield* post(url, "k", "x")).status, 200)
       yield* server.signal("SIGTERM")
@@ -64,7 +59,7 @@ describe("without any words", () => {
     }))
 })
 
-describe("the key", () => {
+describe.skipIf(isWindows)("the key", () => {
   it.scopedLive("is made at each start when there is none, and told once, on stderr", () =>
     Effect.gen(function*() {
       const keys: Array<string> = []
@@ -100,7 +95,7 @@ describe("the key", () => {
     }))
 })
 
-describe("start", () => {
+describe.skipIf(isWindows)("start", () => {
   it.scopedLive("makes the folder, and keeps files there as --on-conflict says", () =>
     Effect.gen(function*() {
       const home = yield* folderWith({})
@@ -139,7 +134,7 @@ describe("start", () => {
       )
       const { port } = taken.address() as Net.AddressInfo
       for (const words of [[], ["--simple"]]) {
-        const server = yield* start("indexcp-server", ["--port", String(port), ...words], { bundle: bundled, home })
+        const server = yield* start("indexcp-server", ["--port", String(port), ...words], { home })
         const { code, stderr, stdout } = yield* server.ended
         assert.deepStrictEqual({ code, stdout }, { code: 3, stdout: "" })
         assert.match(stderr, new RegExp(`^Cannot listen on 127.0.0.1 port ${port}: the port is in use[^\\n]*\\n$`))
@@ -160,7 +155,7 @@ describe("start", () => {
     }))
 })
 
-describe("stop", () => {
+describe.skipIf(isWindows)("stop", () => {
   it.scopedLive.each(["SIGINT", "SIGTERM"] as const)(
     "by %s is prompt, also with an idle connection, and no failure: code 0",
     (signal) =>
@@ -178,7 +173,7 @@ describe("stop", () => {
   )
 })
 
-describe("--simple", () => {
+describe.skipIf(isWindows)("--simple", () => {
   it.scopedLive("asks for no key, prints none, and appends everything to one file", () =>
     Effect.gen(function*() {
       const home = yield* folderWith({})
@@ -200,7 +195,7 @@ describe("--simple", () => {
     }))
 })
 
-describe("settings", () => {
+describe.skipIf(isWindows)("settings", () => {
   it.scopedLive("come from the file, the environment and the command line; logs as JSON are all of stderr", () =>
     Effect.gen(function*() {
       const file = { outputDir: "from-file", logFormat: "human", onConflict: "reject", port: 1 }
@@ -231,7 +226,7 @@ describe("settings", () => {
     }))
 })
 
-describe("both programs together", () => {
+describe.skipIf(isWindows)("both programs together", () => {
   it.scopedLive("deliver a file byte for byte with the key that the server made", () =>
     Effect.gen(function*() {
       const bytes = bytesOf(3_000_000)
@@ -239,7 +234,6 @@ describe("both programs together", () => {
       const server = yield* listening(home, ["--output-dir", "received"])
       const key = yield* server.said(/^API key: (\w+)$/m, "stderr")
       const client = yield* start("indexcp", ["buffer-and-upload", "a b.bin", server.url], {
-        bundle: bundled,
         home,
         variables: { INDEXCP_API_KEY: key }
       })

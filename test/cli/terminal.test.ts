@@ -3,18 +3,13 @@
  *
  * @module
  */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
-import { bundle, bytesOf, run, start, startServer, temporaryHome, type Variables, workIn } from "../support/cli.ts"
+import { bytesOf, run, start, startServer, temporaryHome, type Variables, workIn } from "../support/cli.ts"
 import * as FakeTerminal from "../support/FakeTerminal.ts"
-
-let bundled = ""
-beforeAll(async () => {
-  bundled = await bundle()
-})
-afterAll(() => Fs.rm(bundled, { recursive: true }))
+import { isWindows } from "../support/platform.ts"
 
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words, { INDEXCP_API_KEY: "k" })
 
@@ -27,7 +22,7 @@ const inHome = Effect.gen(function*() {
     onTerminal: (words: ReadonlyArray<string>, variables: Variables = { INDEXCP_API_KEY: "k" }) =>
       Effect.gen(function*() {
         const under = ["python3", Path.join(import.meta.dirname, "../support/onTerminal.py")]
-        const { ended } = yield* start("indexcp", words, { bundle: bundled, home, variables, under })
+        const { ended } = yield* start("indexcp", words, { home, variables, under })
         const { code, stdout } = yield* ended
         const terminal = FakeTerminal.make(80, 24)
         terminal.write(stdout)
@@ -36,7 +31,7 @@ const inHome = Effect.gen(function*() {
   }
 })
 
-describe("an upload on a terminal", () => {
+describe.skipIf(isWindows)("an upload on a terminal", () => {
   it.scopedLive("shows files in flight and a total while it works, and only results after", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
@@ -80,7 +75,7 @@ describe("an upload on a terminal", () => {
     }))
 })
 
-describe("clear on a terminal", () => {
+describe.skipIf(isWindows)("clear on a terminal", () => {
   it.scopedLive("asks first", () =>
     Effect.gen(function*() {
       const { onTerminal } = yield* inHome
@@ -106,7 +101,7 @@ describe("clear on a terminal", () => {
     }))
 })
 
-describe("list and help on a terminal", () => {
+describe.skipIf(isWindows)("list and help on a terminal", () => {
   it.scopedLive("fit into it", () =>
     Effect.gen(function*() {
       const { onTerminal } = yield* inHome

@@ -3,17 +3,12 @@
  *
  * @module
  */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
-import { bundle, contentOf, run, start, startServer, temporaryHome, workIn } from "../support/cli.ts"
-
-let bundled = ""
-beforeAll(async () => {
-  bundled = await bundle()
-})
-afterAll(() => Fs.rm(bundled, { recursive: true }))
+import { contentOf, run, start, startServer, temporaryHome, workIn } from "../support/cli.ts"
+import { isWindows } from "../support/platform.ts"
 
 const variables = { INDEXCP_API_KEY: "k" }
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words, variables)
@@ -29,7 +24,7 @@ const inHome = Effect.gen(function*() {
     server,
     write: (name: string, text: string) => Effect.promise(() => Fs.writeFile(Path.join(home, name), text)),
     launch: (words: ReadonlyArray<string>, under: ReadonlyArray<string> = []) =>
-      start("indexcp", words, { bundle: bundled, home, variables, under })
+      start("indexcp", words, { home, variables, under })
   }
 })
 
@@ -43,7 +38,7 @@ const assertStops = (running: Effect.Effect.Success<ReturnType<typeof start>>) =
     assert.isBelow(Date.now() - begun, 2000)
   })
 
-describe("upload --watch", () => {
+describe.skipIf(isWindows)("upload --watch", () => {
   it.scopedLive("sends what is there and what other programs add, until it is stopped", () =>
     Effect.gen(function*() {
       const { launch, server, write } = yield* inHome
@@ -95,7 +90,7 @@ describe("upload --watch", () => {
     }))
 })
 
-describe("watch", () => {
+describe.skipIf(isWindows)("watch", () => {
   it.scopedLive("sends files of a folder as they settle, again when they change, and not again after a restart", () =>
     Effect.gen(function*() {
       const { launch, server, write } = yield* inHome
@@ -148,7 +143,7 @@ describe("watch", () => {
     }))
 })
 
-describe("standard input", () => {
+describe.skipIf(isWindows)("standard input", () => {
   const piped = ["sh", "-c", `printf 'some bytes' | "$0" "$@"`]
 
   it.scopedLive("is added under its name", () =>

@@ -12,6 +12,7 @@ import * as Receiver from "../../src/server/Receiver.ts"
 import * as UploadLedger from "../../src/server/UploadLedger.ts"
 import * as UploadStore from "../../src/server/UploadStore.ts"
 import * as TransportInProcess from "../../src/testing/TransportInProcess.ts"
+import { opening } from "../contract/ChunkStore.ts"
 import { down, endpoint, inTime, lost, memoryStore, refused, source, states } from "../support/clientWorld.ts"
 
 type Service = Context.Tag.Service<Transport>
@@ -302,7 +303,7 @@ describe("Uploader, small files", () => {
         const external: Source.External = {
           size: bytes.length,
           version: "v1",
-          read: (from, to) => Effect.succeed(bytes.slice(from, to))
+          open: opening(bytes)
         }
         const looked = { ...external, bytes: reads === "well" ? Effect.succeedSome(bytes) : Effect.succeedNone }
         return {

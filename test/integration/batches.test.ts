@@ -3,11 +3,10 @@
  *
  * @module
  */
-import { afterAll, assert, beforeAll, describe, expect, it } from "@effect/vitest"
+import { assert, describe, expect, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as Cli from "../support/cli.ts"
 import * as Kills from "../support/kills.ts"
 import * as Live from "../support/live.ts"
 import { type Chance, chance } from "../support/proofRun.ts"
@@ -47,16 +46,10 @@ describe("Many small files", () => {
 })
 
 describe("Many small files between programs that are killed", () => {
-  let bundle = ""
-  beforeAll(async () => {
-    bundle = await Cli.bundle()
-  })
-  afterAll(() => Fs.rmSync(bundle, { recursive: true, force: true }))
-
   /** Kills one of both, or both, at some moment of an upload, until it ends by itself. */
   const survive = (way: "direct" | "buffered", kills: number, by: Chance) =>
     Effect.gen(function*() {
-      const at = yield* Kills.site(bundle)
+      const at = yield* Kills.site
       const sent = fill(Path.join(at.home, "many"), 400, by)
       let server = yield* at.server
       if (way === "buffered") {

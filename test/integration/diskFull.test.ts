@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, it } from "@effect/vitest"
+import { describe, expect, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs/promises"
@@ -21,12 +21,6 @@ exec "$@"`
 
 const mebibyte = 1024 * 1024
 
-let bundle: string
-beforeAll(async () => {
-  bundle = await Cli.bundle()
-})
-afterAll(() => Fs.rm(bundle, { recursive: true, force: true }))
-
 describe.runIf(canMount)("A buffer whose disk is nearly full, on a mounted file system (Linux)", () => {
   it.scopedLive("takes nothing that would keep it from being emptied, and says so", () =>
     Effect.gen(function*() {
@@ -39,7 +33,7 @@ head -c 40m /dev/zero | "$@" add - --name big; echo "code $?"
 "$@" list | cut -d" " -f1; "$@" clear --yes && "$@" list`
       const full = yield* Effect.promise(() =>
         new Promise<{ readonly code: number; readonly out: string }>((resolve) => {
-          const words = [process.execPath, Path.join(bundle, "dist/bin/indexcp.js")]
+          const words = [process.execPath, Path.join(Cli.bundle, "dist/bin/indexcp.js")]
           const child = spawn("unshare", ["-Urm", "sh", "-c", script, home, ...words], {
             env: { PATH: process.env["PATH"], HOME: home }
           })
@@ -72,7 +66,6 @@ describe.runIf(canMount)("A server whose disk is full, on a mounted file system 
       const variables = { INDEXCP_API_KEY: "k" }
       const words = ["--port", "0", "--output-dir", disk, "--min-free-space", "0"]
       const server = yield* Cli.start("indexcp-server", words, {
-        bundle,
         home,
         variables,
         under: ["unshare", "-Urm", "sh", "-c", onSmallDisk, disk, orders, done]
@@ -80,7 +73,7 @@ describe.runIf(canMount)("A server whose disk is full, on a mounted file system 
       const url = yield* server.said(/http:\S+/)
       const inDisk = Path.join(`/proc/${server.child.pid}/root`, disk)
       const client = (...words: ReadonlyArray<string>) =>
-        Effect.flatMap(Cli.start("indexcp", words, { bundle, home, variables, cwd: folder }), ({ ended }) => ended)
+        Effect.flatMap(Cli.start("indexcp", words, { home, variables, cwd: folder }), ({ ended }) => ended)
       const authorization = "Bearer k"
       const send = (at: number) =>
         Effect.promise(async () =>

@@ -5,11 +5,10 @@
  *
  * @module
  */
-import { afterAll, assert, beforeAll, describe, it } from "@effect/vitest"
+import { assert, describe, it } from "@effect/vitest"
 import { Console, Effect, Fiber } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import * as Cli from "../support/cli.ts"
 import * as Kills from "../support/kills.ts"
 import * as PythonClient from "../support/peers/PythonClient.ts"
 import { type Chance, chance } from "../support/proofRun.ts"
@@ -18,16 +17,10 @@ const kills = Number(process.env["INDEXEDCP_KILLS"] ?? 24)
 const seed = Number(process.env["INDEXEDCP_SEED"] ?? 20261)
 const timeout = 60_000 + kills * 3000
 
-let bundle = ""
-beforeAll(async () => {
-  bundle = await Cli.bundle()
-})
-afterAll(() => Fs.rmSync(bundle, { recursive: true, force: true }))
-
 /** A client of revision 1 whose server is killed between and during its chunks. */
 const revision1 = (by: Chance, kills: number) =>
   Effect.gen(function*() {
-    const at = yield* Kills.site(bundle)
+    const at = yield* Kills.site
     const client = yield* PythonClient.make()
     const done = { kills: 0, midway: 0, files: 0 }
     const sent = new Map<string, string>()
@@ -93,7 +86,7 @@ describe("programs that are killed", () => {
   it.scopedLive("deliver each file once and right, whoever of both dies", () =>
     Effect.gen(function*() {
       const from = Date.now()
-      const lane = (number: number) => Kills.ours(bundle, chance(seed + number), Math.ceil(kills * 0.35))
+      const lane = (number: number) => Kills.ours(chance(seed + number), Math.ceil(kills * 0.35))
       const lanes = yield* Effect.all([lane(1), lane(2)], { concurrency: 2 })
       yield* told("Client and server", lanes, from)
     }), timeout)

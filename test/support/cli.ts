@@ -1,24 +1,23 @@
 /**
- * The two programs for tests: in this process, or as processes of their own, bundled anew from the sources.
+ * The two programs for tests: in this process, or as processes of their own, bundled anew from the sources for each run of the tests.
  *
  * @module
  */
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import * as HttpServer from "@effect/platform/HttpServer"
 import { ConfigProvider, Console, Context, Effect, Layer, Logger, LogLevel, Redacted, type Scope } from "effect"
-import { type ChildProcess, execFile, spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { promisify } from "node:util"
+import { inject } from "vitest"
 import * as ServerCli from "../../src/cli/indexcp-server.ts"
 import * as Client from "../../src/cli/indexcp.ts"
 import * as Server from "../../src/server/Server.ts"
-
-const root = Path.join(import.meta.dirname, "../..")
+import { environment, homeVariable } from "./platform.ts"
 
 export const temporaryFolder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.promise(() => Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-cli-"))),
+  Effect.promise(async () => Fs.realpath(await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-cli-")))),
   (folder) => Effect.promise(() => Fs.rm(folder, { recursive: true, force: true }))
 )
 
@@ -46,7 +45,7 @@ export type Variables = Readonly<Record<string, string>>
 
 const programs = { indexcp: Client.program, "indexcp-server": ServerCli.program }
 
-/** Runs a program in this process. Its buffer is in `HOME` of this process, its other variables are those given. */
+/** Runs a program in this process. Its buffer is in the home of this process, its other variables are those given. */
 export const run = (
   name: keyof typeof programs,
   words: ReadonlyArray<string>,
@@ -72,14 +71,14 @@ export const temporaryHome: Effect.Effect<string, never, Scope.Scope> = Effect.t
   (folder) =>
     Effect.acquireRelease(
       Effect.sync(() => {
-        const before = process.env["HOME"]
-        process.env["HOME"] = folder
+        const before = process.env[homeVariable]
+        process.env[homeVariable] = folder
         return before
       }),
       (before) =>
         Effect.sync(() => {
-          if (before === undefined) delete process.env["HOME"]
-          else process.env["HOME"] = before
+          if (before === undefined) delete process.env[homeVariable]
+          else process.env[homeVariable] = before
         })
     )
 )
@@ -107,14 +106,8 @@ export const startServer = (options: Omit<Server.ServerOptions, "apiKey"> = {}) 
     return { folder, port, url: `http://127.0.0.1:${port}` }
   })
 
-/** The programs as npm would ship them; the folder that holds them. */
-export const bundle = async (): Promise<string> => {
-  const folder = await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-bundle-"))
-  await Fs.copyFile(Path.join(root, "package.json"), Path.join(folder, "package.json"))
-  await Fs.symlink(Path.join(root, "node_modules"), Path.join(folder, "node_modules"))
-  await promisify(execFile)("npm", ["run", "--silent", "bundle", "--", `--outdir=${folder}/dist/bin`], { cwd: root })
-  return folder
-}
+/** The folder that holds the programs as npm would ship them. */
+export const bundle: string = inject("programs")
 
 /** A program as a process; it is killed when the scope closes. */
 export interface Running {
@@ -127,7 +120,6 @@ export interface Running {
 }
 
 export interface StartOptions {
-  readonly bundle: string
   readonly home: string
   readonly variables?: Variables
   readonly cwd?: string
@@ -147,14 +139,14 @@ export const start = (
     const [command, ...args] = [
       ...(options.under ?? []),
       process.execPath,
-      Path.join(options.bundle, "dist/bin", `${name}.js`),
+      Path.join(bundle, "dist/bin", `${name}.js`),
       ...words
     ]
     const child = yield* Effect.acquireRelease(
       Effect.sync(() =>
         spawn(command!, args, {
           cwd: options.cwd ?? options.home,
-          env: { PATH: process.env["PATH"], HOME: options.home, ...options.variables },
+          env: { ...environment(options.home), ...options.variables },
           stdio: ["ignore", "pipe", "pipe"]
         })
       ),

@@ -44,25 +44,24 @@ export interface Site {
   readonly home: string
 }
 
-export const site = (bundle: string): Effect.Effect<Site, never, Scope.Scope> =>
-  Effect.gen(function*() {
-    const home = yield* temporaryFolder
-    const folder = yield* temporaryFolder
-    const port = yield* Live.freePort
-    const start = (name: "indexcp" | "indexcp-server", words: ReadonlyArray<string>) =>
-      Cli.start(name, words, { bundle, home, variables: { INDEXCP_API_KEY: apiKey } })
-    return {
-      folder,
-      home,
-      key: apiKey,
-      url: `http://127.0.0.1:${port}/upload`,
-      server: Effect.tap(
-        start("indexcp-server", ["--port", String(port), "--output-dir", folder]),
-        (running) => running.said(/^Listening on/m)
-      ),
-      client: (...words) => start("indexcp", words)
-    }
-  })
+export const site: Effect.Effect<Site, never, Scope.Scope> = Effect.gen(function*() {
+  const home = yield* temporaryFolder
+  const folder = yield* temporaryFolder
+  const port = yield* Live.freePort
+  const start = (name: "indexcp" | "indexcp-server", words: ReadonlyArray<string>) =>
+    Cli.start(name, words, { home, variables: { INDEXCP_API_KEY: apiKey } })
+  return {
+    folder,
+    home,
+    key: apiKey,
+    url: `http://127.0.0.1:${port}/upload`,
+    server: Effect.tap(
+      start("indexcp-server", ["--port", String(port), "--output-dir", folder]),
+      (running) => running.said(/^Listening on/m)
+    ),
+    client: (...words) => start("indexcp", words)
+  }
+})
 
 /** The visible files of a server by name, each with the hash of its content. */
 export const shown = (site: Site): ReadonlyMap<string, string> =>
@@ -102,9 +101,9 @@ export interface Done {
 }
 
 /** Uploads files of our client to our server until so many kills have been survived. */
-export const ours = (bundle: string, by: Chance, kills: number) =>
+export const ours = (by: Chance, kills: number) =>
   Effect.gen(function*() {
-    const at = yield* site(bundle)
+    const at = yield* site
     const done = { kills: 0, midway: 0, files: 0 }
     const sent = new Map<string, string>()
     let server = yield* at.server

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { codesOf, program } from "../indexcp-server.ts"
-import { start } from "../main.ts"
+import * as CompileCache from "../compileCache.ts"
 
+CompileCache.enable()
+const [{ codesOf, program }, { start }] = await Promise.all([import("../indexcp-server.ts"), import("../main.ts")])
 start(program, codesOf)

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-import { program } from "../indexcp.ts"
-import { start } from "../main.ts"
+import * as CompileCache from "../compileCache.ts"
 
+CompileCache.enable()
+const [{ program }, { start }] = await Promise.all([import("../indexcp.ts"), import("../main.ts")])
 start(program)

@@ -48,6 +48,9 @@ interface Ready {
   readonly whole: UploadBatch.Whole
 }
 
+/** The bytes of a source, and their hash. */
+type Read = Pick<UploadBatch.Whole, "bytes" | "sha256">
+
 /** None was delivered. */
 const nothing: ReadonlyMap<Job, UploadEvent.Outcome> = new Map()
 
@@ -87,22 +90,22 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
       const read = yield* Effect.forEach(jobs, (job) =>
         Effect.map(
           isBuffered(job.small) ? Effect.succeedNone : job.small.found.bytes,
-          Option.map((bytes) => ({ job, bytes, sha256: Sha256.of(bytes) }))
+          Option.map((bytes) => ({ job, read: { bytes, sha256: Sha256.of(bytes) } }))
         ), { concurrency: readAtOnce })
       const found = read.flatMap(Option.toArray)
       if (found.length === 0) return []
-      const files = yield* store.adoptAll(found.flatMap(({ job: { small }, sha256 }) => {
+      const files = yield* store.adoptAll(found.flatMap(({ job: { small } }) => {
         if (isBuffered(small)) return []
-        const { found: { read, size, version }, source: { name, path, source } } = small
+        const { found: { open, size, version }, source: { name, path, source } } = small
         const [destination, known] = [Option.none(), Option.some(version)]
-        return [{ file: { path, name, source, chunkSize, destination, size, version: known, sha256 }, read }]
+        return [{ file: { path, name, source, chunkSize, destination, size, version: known }, open }]
       }))
       return files.flatMap((file, at) => Option.isSome(file) ? [{ ...found[at]!, file: file.value }] : [])
     })
 
   /** Claims files and points them at the server. */
   const start = (
-    files: ReadonlyArray<{ readonly job: Job; readonly file: BufferedFile; readonly bytes?: Uint8Array }>
+    files: ReadonlyArray<{ readonly job: Job; readonly file: BufferedFile; readonly read?: Read }>
   ) =>
     Effect.gen(function*() {
       const to = yield* Effect.forEach(files, ({ file }) =>
@@ -111,15 +114,17 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
           to: { endpoint, name: oldNames.free(file.name), uploadId }
         })))
       const started = yield* store.startAll(to)
-      const stored = files.filter(({ bytes, file }) => bytes === undefined && started.has(file.id))
+      const stored = files.filter(({ file, read }) => read === undefined && started.has(file.id))
       const bytesOf: ReadonlyMap<BufferedFile["id"], Uint8Array> = stored.length === 0
         ? new Map()
         : yield* store.readAll(stored.map(({ file }) => file))
-      return files.flatMap(({ bytes, file, job }, at): ReadonlyArray<Ready> => {
+      return files.flatMap(({ file, job, read }, at): ReadonlyArray<Ready> => {
         const { name: clientFilename, uploadId } = to[at]!.to
-        const content = bytes ?? bytesOf.get(file.id)
-        return started.has(file.id) && content !== undefined
-          ? [{ job, file, whole: { uploadId, clientFilename, size: file.size, sha256: file.sha256, bytes: content } }]
+        const { size } = file
+        const bytes = read?.bytes ?? bytesOf.get(file.id)
+        const sha256 = read?.sha256 ?? Option.getOrUndefined(file.sha256)
+        return started.has(file.id) && bytes !== undefined && sha256 !== undefined
+          ? [{ job, file, whole: { uploadId, clientFilename, size, sha256, bytes } }]
           : []
       })
     })
@@ -145,18 +150,18 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     yield* tellBegun(files)
     const names = yield* transport.sendBatch({ endpoint, files: files.map(({ whole }) => whole) })
     const delivered = yield* store.deliveredAll(
-      files.flatMap(({ file }, at) =>
-        Option.match(names[at]!, { onNone: () => [], onSome: (serverName) => [{ file: file.id, serverName }] })
+      files.flatMap(({ file: { id }, whole: { sha256 } }, at) =>
+        Option.match(names[at]!, { onNone: () => [], onSome: (serverName) => [{ file: id, serverName, sha256 }] })
       )
     )
     const done = files.filter(({ file }) => delivered.has(file.id))
     yield* tellSent(done)
     const outcomes = new Map<Job, UploadEvent.Outcome>()
-    files.forEach(({ file, job }, at) => {
+    files.forEach(({ file, job, whole }, at) => {
       if (!delivered.has(file.id)) return
-      const { id, path, sha256, size } = file
-      const known = { error: Option.none(), serverName: names[at]! }
-      outcomes.set(job, { ...known, file: id, path, size, sha256, state: "delivered" })
+      const { id, path, size } = file
+      const known = { error: Option.none(), serverName: names[at]!, sha256: Option.some(whole.sha256) }
+      outcomes.set(job, { ...known, file: id, path, size, state: "delivered" })
     })
     return outcomes
   }, Effect.scoped)

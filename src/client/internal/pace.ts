@@ -104,7 +104,7 @@ export const make = (options: PaceOptions) =>
 
     return {
       /** Bytes that a body should have now at least and at most. */
-      fitting: () => ({ min: limit.min, max: Math.max(limit.min, Math.min(body, limit.max)) }),
+      fitting: () => ({ min: limit.min, max: Math.max(limit.min, Math.min(body, limit.max)), largest }),
 
       /** The server told what it takes. */
       limited: ({ maxAppendSize, minAppendSize }: UploadLimit): void => {

@@ -15,6 +15,7 @@ import type { Found, Source } from "../Source.ts"
 import type { Transport } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
 import * as Batches from "./batches.ts"
+import * as Bodies from "./bodies.ts"
 import * as Deliver from "./deliver.ts"
 import * as Delivery from "./delivery.ts"
 import * as OldNames from "./oldNames.ts"
@@ -83,6 +84,7 @@ const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: E
           endpoint,
           freeEarly,
           pace: yield* Pace.make({ body: chunkSize, largestBody, parallel }),
+          bodies: Bodies.make(largestBody),
           oldNames: yield* OldNames.make(store, endpoint),
           resendUnconfirmed: asked.resendUnconfirmed ?? false
         }
@@ -118,10 +120,11 @@ const one = (parts: Route, file: BufferedFile): Effect.Effect<
 > => {
   const { store } = parts
   const outcome = { file: file.id, path: file.path, size: file.size, sha256: file.sha256 }
-  const ended = (state: Kept, { message }: { readonly message: string }): UploadEvent.Outcome => ({
+  const ended = (state: Kept, cause: { readonly message: string }): UploadEvent.Outcome => ({
     ...outcome,
     state,
-    error: Option.some(message),
+    error: Option.some(cause.message),
+    cause,
     serverName: Option.none()
   })
   /** Records something about a file, which somebody may have removed. */
@@ -148,7 +151,13 @@ const one = (parts: Route, file: BufferedFile): Effect.Effect<
   const delivery = Effect.gen(function*() {
     const done = yield* Deliver.deliver({ ...parts, emit: rising(parts.emit) }, file.id)
     yield* store.delivered(file.id, done)
-    return { ...outcome, state: "delivered" as const, error: Option.none(), serverName: Option.some(done.serverName) }
+    return {
+      ...outcome,
+      state: "delivered" as const,
+      error: Option.none(),
+      serverName: Option.some(done.serverName),
+      sha256: Option.some(done.sha256)
+    }
   }).pipe(
     Effect.catchTags({
       NotBuffered: () =>

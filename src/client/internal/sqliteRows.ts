@@ -31,7 +31,7 @@ const fields = {
   name: Predicate.isString,
   chunk_size: isCount,
   size: isCount,
-  sha256: Schema.is(Sha256),
+  sha256: orNull(Schema.is(Sha256)),
   chunks: isCount,
   first_index: isCount,
   added_at: isCount,
@@ -97,7 +97,7 @@ export const toFile = (living: ReadonlySet<number>) => (row: FileRow): BufferedF
     name: row.name,
     chunkSize: row.chunk_size,
     size: row.size,
-    sha256: row.sha256,
+    sha256: Option.fromNullable(row.sha256),
     chunks: row.chunks,
     firstIndex: row.first_index,
     addedAt: row.added_at,
@@ -171,9 +171,10 @@ export const decodeFirstPiece = (rows: unknown) =>
       ? undefined
       : { ...row, data: new Uint8Array(row.data.buffer, row.data.byteOffset, row.data.byteLength) })
 
-/** A file that is not pointed at any server yet. */
+/** An adopted file that is not pointed at any server yet. */
 export const unsent = (file: ExternalFile & Pick<BufferedFile, "id" | "addedAt">): BufferedFile => ({
   ...file,
+  sha256: Option.none(),
   chunks: Math.ceil(file.size / file.chunkSize),
   firstIndex: 0,
   settledBytes: 0,

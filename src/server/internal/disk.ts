@@ -10,7 +10,10 @@ import * as Path from "node:path"
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
 export type FileSystemCalls =
   & Pick<typeof Fs, "link" | "lstat" | "mkdir" | "open" | "readdir" | "rename" | "rm">
-  & { readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }> }
+  & {
+    /** Without it the free space is not known, and not heeded. */
+    readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }>
+  }
 
 /**
  * What a 200 is to survive: `power` loss, by syncing files and folders, or only the death of the server's `process`, which
@@ -89,18 +92,28 @@ export const writeAll = async (handle: Fs.FileHandle, pieces: ReadonlyArray<Uint
   }
 }
 
+const readAtOnce = 1024 * 1024
+
+/** What was read into lately, to be read into again. */
+const spare: Array<Buffer> = []
+const mostSpare = 4
+
 /** Reads `[from, to)` in pieces of at most 1 MiB, which are valid only until the next one. */
 export const readAll = async (
   handle: Fs.FileHandle,
   [from, to]: readonly [number, number],
   f: (bytes: Uint8Array, at: number) => void | Promise<void>
 ): Promise<void> => {
-  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(1024 * 1024, to - from)))
-  for (let at = from; at < to;) {
-    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
-    if (bytesRead === 0) throw Object.assign(new Error(`the part file ends at ${at}`), { code: "SHORT" })
-    await f(buffer.subarray(0, bytesRead), at)
-    at += bytesRead
+  const buffer = spare.pop() ?? Buffer.allocUnsafeSlow(readAtOnce)
+  try {
+    for (let at = from; at < to;) {
+      const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
+      if (bytesRead === 0) throw Object.assign(new Error(`the part file ends at ${at}`), { code: "SHORT" })
+      await f(buffer.subarray(0, bytesRead), at)
+      at += bytesRead
+    }
+  } finally {
+    if (spare.length < mostSpare) spare.push(buffer)
   }
 }
 

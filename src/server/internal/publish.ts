@@ -21,6 +21,7 @@ import type { OnConflict } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
 import type { Extent, StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+import * as Spans from "./spans.ts"
 import type { WholeHash } from "./wholeHash.ts"
 import type { Writers } from "./writers.ts"
 
@@ -139,7 +140,7 @@ export const make = (
     ], { discard: true })
   }
 
-  const finishNow = Effect.fn("Receiver.finish")(function*(key: UploadKey) {
+  const finishNow = Effect.fnUntraced(function*(key: UploadKey) {
     const upload = Option.getOrThrow(yield* ledger.get(key))
     if (upload.state !== "finishing") return upload
     // refused, cut and stopped bodies may have left bytes behind the end of the file
@@ -179,7 +180,7 @@ export const make = (
       if (running !== undefined) return restore(Deferred.await(running))
       const outcome = Deferred.unsafeMake<Upload, Failure>(FiberId.none)
       finishing.set(key, outcome)
-      return finishNow(key).pipe(
+      return Spans.within("Receiver.finish", finishNow(key)).pipe(
         Effect.annotateLogs({ upload: key }),
         Effect.ensuring(Effect.sync(() => finishing.delete(key))),
         Effect.intoDeferred(outcome),
