@@ -199,7 +199,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * `adopt` for many new ones, in one transaction. `None` in place of one whose source was adopted before, and is left as it
-   * is, or stands there twice. Durable on return.
+   * is, or stands there twice. Durable with what is recorded durably next, like `startAll`.
    */
   readonly adoptAll: (
     files: ReadonlyArray<{ readonly file: ExternalFile; readonly open: External["open"] }>

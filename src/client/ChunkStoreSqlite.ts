@@ -239,7 +239,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     all: Parameters<ChunkStore.ChunkStore["Type"]["adoptAll"]>[0]
   ) {
     const addedAt = yield* Clock.currentTimeMillis
-    const ids = yield* write(Effect.gen(function*() {
+    const ids = yield* writeUnsynced(Effect.gen(function*() {
       const known = yield* Effect.flatMap(
         sql`SELECT source FROM files WHERE source IN (SELECT value FROM json_each(${
           json(all.map(({ file }) => file.source))

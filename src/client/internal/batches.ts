@@ -26,7 +26,7 @@ export type Small = BufferedFile | { readonly source: Source; readonly found: Fo
 export const largest = 256 * 1024
 
 /** So much is worth a request of its own while another one is under way. */
-const enough = { files: 128, bytes: 512 * 1024 }
+const enough = { files: 128, bytes: 1024 * 1024 }
 
 /** Files read at once. */
 const readAtOnce = 8

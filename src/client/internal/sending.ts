@@ -45,7 +45,7 @@ export interface Asked {
 }
 
 /** Files in hand at most: most of them wait until the server takes what it has refused for now. */
-const inHand = 256
+const inHand = 512
 
 export const endpointFor = (
   { destined = false, endpoint }: Pick<Asked, "endpoint" | "destined">,
