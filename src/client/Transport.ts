@@ -9,6 +9,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Chunk } from "../protocol/ChunkHeaders.ts"
 import type { Receipt } from "../protocol/Receipt.ts"
+import type { UploadBatch, Whole } from "../protocol/UploadBatch.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
 import type { UploadLimit } from "../protocol/UploadLimit.ts"
 import type { UploadState } from "../protocol/UploadState.ts"
@@ -61,10 +62,19 @@ export interface Outgoing {
   readonly body: Uint8Array
 }
 
+/** Whole files to be sent in one body. */
+export interface OutgoingBatch {
+  /** A full URL. */
+  readonly endpoint: string
+  readonly files: ReadonlyArray<Whole>
+}
+
 /** A 200 that counts (PROTOCOL.md, "Which answers count, for a client"). */
 export interface Acknowledged {
   readonly receipt: Receipt
   readonly limit: UploadLimit
+  /** What the server takes in one request, where it does. */
+  readonly batch?: UploadBatch
 }
 
 /**
@@ -75,6 +85,12 @@ export interface Acknowledged {
 export class Transport extends Context.Tag("indexedcp/Transport")<Transport, {
   /** Sends one chunk, once. */
   readonly send: (outgoing: Outgoing) => Effect.Effect<Acknowledged, TransportError>
+
+  /**
+   * Sends many whole files, once. Returns in their order the server's name of each that it says it holds as a whole; `None`
+   * where it says anything else.
+   */
+  readonly sendBatch: (outgoing: OutgoingBatch) => Effect.Effect<ReadonlyArray<Option.Option<string>>, TransportError>
 
   /**
    * `None` when a server of revision 2 says that it does not know the upload; `Refused` 404 from any other. With `content`,

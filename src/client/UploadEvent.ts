@@ -23,10 +23,13 @@ export interface Outcome {
   readonly serverName: Option.Option<string>
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256
+  /** `None` only of a file that was sent from where it lies and not read to its end. */
+  readonly sha256: Option.Option<Sha256>
   readonly state: OutcomeState
   /** Why it was not delivered. */
   readonly error: Option.Option<string>
+  /** The same as an error with its own `cause`, for programs; absent when it was delivered. */
+  readonly cause?: unknown
 }
 
 /**

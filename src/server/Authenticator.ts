@@ -93,15 +93,23 @@ export const layer = (
     }
   })
 
+/** A key at hand, and whose its uploads are. */
+export interface GivenKey {
+  readonly name: string
+  readonly key: Redacted.Redacted
+}
+
 /** What {@link layerKeys} takes. */
 export interface KeysOptions extends Failures.FailuresOptions {
   /** A key besides the named ones, whose uploads belong to `default`. Default: none. */
   readonly single?: Redacted.Redacted | undefined
+  /** Further ones, whose uploads belong to their names; several may have one name. Default: none. */
+  readonly given?: ReadonlyArray<GivenKey> | undefined
 }
 
 /**
- * The keys of {@link ApiKeys}, and a single one besides. A key that is both is the named one, with its limits. When the
- * named keys cannot be read, the single one still passes, and what else is asked for dies: nothing is refused that may be
+ * The keys of {@link ApiKeys}, and those given besides. A key that is both is the one of {@link ApiKeys}, with its limits.
+ * When these cannot be read, the given ones still pass, and what else is asked for dies: nothing is refused that may be
  * right.
  */
 export const layerKeys = (options: KeysOptions = {}): Layer.Layer<Authenticator, never, ApiKeys> =>
@@ -109,15 +117,18 @@ export const layerKeys = (options: KeysOptions = {}): Layer.Layer<Authenticator,
     Authenticator,
     Effect.map(ApiKeys, (keys) => {
       const failures = Failures.make(options)
-      const isSingle = isKey(options.single)
+      const given = [
+        { principal: unnamed, isRight: isKey(options.single) },
+        ...(options.given ?? []).map(({ key, name }) => ({ principal: { name }, isRight: isKey(key) }))
+      ]
       return {
         authenticate: Effect.fnUntraced(function*(attempt: Attempt) {
           const sent = bearer(attempt)
           if (Option.isNone(sent)) return yield* refuse(failures, attempt)
           const named = yield* Effect.either(keys.find(Redacted.make(sent.value)))
-          const single = isSingle(sent.value)
+          const [own] = given.filter(({ isRight }) => isRight(sent.value))
           if (Either.isRight(named) && Option.isSome(named.right)) return named.right.value
-          if (single) return unnamed
+          if (own !== undefined) return own.principal
           return yield* Either.isLeft(named) ? Effect.die(named.left) : refuse(failures, attempt)
         })
       }

@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { TooLarge, TooSlow } from "../protocol/ProtocolError.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
+import * as Flow from "./internal/flow.ts"
 
 /** A body that is still to be read. A request, a value or anything iterable can be one. */
 export interface Body {
@@ -73,21 +74,15 @@ export interface Consumed {
   readonly sha256: Sha256.Sha256
 }
 
-/** Bytes gathered before they are written at once, unless the body says otherwise. */
+/** Bytes held before they are written, unless the body says otherwise. */
 const gather = 1024 * 1024
 
-class WriteFailure {
-  readonly cause: unknown
-  constructor(cause: unknown) {
-    this.cause = cause
-  }
-}
-
 /**
- * Takes a body to its end, hashing it, and hands it to `write` about 1 MiB at a time (`at` counts from the body's start).
+ * Takes a body to its end, hashing it, and hands it to `write` in pieces together (`at` counts from the body's start): half
+ * of what may be held is written while the other half is gathered, and when all of that is full, no more is read.
  *
- * Interrupted, it waits only for the write under way: when it has ended, `write` is not called again. A body that stalls
- * is left alone, it need not answer.
+ * It ends, and can be interrupted, only when the write under way has ended; `write` is not called again. A body that
+ * stalls is left alone, it need not answer.
  */
 export const consume = <E>(body: Body, options: {
   /** Bytes; one more and it fails with {@link BodyTooLong}, after at most `limit` of them were written. */
@@ -96,61 +91,99 @@ export const consume = <E>(body: Body, options: {
   /** Maps what `write` threw. */
   readonly onWriteError: (cause: unknown) => E
 }): Effect.Effect<Consumed, ReadError | BodyTooLong | E> =>
-  Effect.suspend(() => {
-    let ended: Promise<unknown> = Promise.resolve()
-    const run = async (signal: AbortSignal): Promise<Consumed> => {
-      const hasher = Sha256.make()
-      const stopped = new Promise<never>((_, reject) =>
-        signal.addEventListener("abort", () => reject(new BodyCut({ message: "stopped" })), { once: true })
-      )
-      stopped.catch(() => {})
-      const iterator = body.pieces[Symbol.asyncIterator]()
-      let held: Array<Uint8Array> = []
-      let heldBytes = 0
-      let written = 0
-      const flush = async () => {
-        const pieces = held
-        const at = written
-        written += heldBytes
-        held = []
-        heldBytes = 0
-        try {
-          await options.write(pieces, at)
-        } catch (cause) {
-          throw new WriteFailure(cause)
-        }
-      }
-      for (;;) {
-        const next = await Promise.race([iterator.next(), stopped])
-        if (next.done === true) break
-        if (written + heldBytes + next.value.length > options.limit) {
-          throw new BodyTooLong({ limit: options.limit, message: `The body has more than ${options.limit} bytes` })
-        }
-        hasher.update(next.value)
-        held.push(next.value)
-        heldBytes += next.value.length
-        if (heldBytes >= (body.gather?.() ?? gather)) await flush()
-        if (signal.aborted) await stopped
-      }
-      if (heldBytes > 0) await flush()
-      if (Option.isSome(body.length) && body.length.value !== written) {
-        throw new BodyCut({ message: `The body ended after ${written} of ${body.length.value} bytes` })
-      }
-      return { length: written, sha256: hasher.digest() }
+  Effect.async((resume) => {
+    const hasher = Sha256.make()
+    let gathered: Array<Uint8Array> = []
+    let gatheredBytes = 0
+    /** Bytes that were handed to `write`. */
+    let given = 0
+    let writing: { readonly bytes: number; readonly ended: Promise<void> } | undefined
+    let isShut = false
+    let hasEnded = false
+    let outcome: Effect.Effect<Consumed, ReadError | BodyTooLong | E> | undefined
+
+    const settle = (found: NonNullable<typeof outcome>) => {
+      if (outcome !== undefined) return
+      outcome = found
+      valve.stop()
+      if (writing === undefined) resume(found)
     }
-    return Effect.tryPromise({
-      try: (signal) => {
-        const running = run(signal)
-        ended = running.catch(() => {})
-        return running
+    const write = () => {
+      const [pieces, at, bytes] = [gathered, given, gatheredBytes]
+      given += bytes
+      gathered = []
+      gatheredBytes = 0
+      const ended = new Promise<void>((resolve) => resolve(options.write(pieces, at))).then(goOn, (cause: unknown) => {
+        writing = undefined
+        if (outcome === undefined) settle(Effect.fail(options.onWriteError(cause)))
+        else resume(outcome)
+      })
+      writing = { bytes, ended }
+    }
+    const goOn = () => {
+      writing = undefined
+      if (outcome !== undefined) return resume(outcome)
+      look()
+    }
+    /** What is to be done with what is held. */
+    const look = () => {
+      const most = body.gather?.() ?? gather
+      if (writing === undefined && gatheredBytes > 0 && (hasEnded || 2 * gatheredBytes >= most)) write()
+      if (hasEnded) return writing === undefined ? settle(whole()) : undefined
+      const isFull = gatheredBytes + (writing?.bytes ?? 0) >= most
+      if (isFull === isShut) return
+      isShut = isFull
+      if (isFull) valve.shut()
+      else valve.open()
+    }
+    const whole = () =>
+      Option.isSome(body.length) && body.length.value !== given
+        ? new BodyCut({ message: `The body ended after ${given} of ${body.length.value} bytes` })
+        : Effect.succeed({ length: given, sha256: hasher.digest() })
+
+    const valve = Flow.of(body.pieces).start({
+      take: (piece) => {
+        if (given + gatheredBytes + piece.length > options.limit) {
+          return settle(
+            new BodyTooLong({ limit: options.limit, message: `The body has more than ${options.limit} bytes` })
+          )
+        }
+        hasher.update(piece)
+        gathered.push(piece)
+        gatheredBytes += piece.length
+        look()
       },
-      catch: (cause) =>
-        cause instanceof WriteFailure
-          ? options.onWriteError(cause.cause)
-          : cause instanceof BodyTooLong
-          ? cause
-          : readError(cause)
-    }).pipe(Effect.onInterrupt(() => Effect.promise(() => ended)))
+      end: (broken) => {
+        if (broken !== undefined) return settle(Effect.fail(readError(broken.cause)))
+        hasEnded = true
+        look()
+      }
+    })
+    return Effect.suspend(() => {
+      valve.stop()
+      outcome ??= Effect.interrupt
+      return Effect.promise(() => writing?.ended ?? Promise.resolve())
+    })
+  })
+
+/** All of a body that has so many bytes. */
+export const read = (body: Body, length: number): Effect.Effect<Uint8Array, ReadError> =>
+  Effect.suspend(() => {
+    const bytes = Buffer.allocUnsafeSlow(length)
+    return consume(body, {
+      limit: length,
+      write: (pieces, at) => {
+        for (const piece of pieces) {
+          bytes.set(piece, at)
+          at += piece.length
+        }
+        return Promise.resolve()
+      },
+      onWriteError: broken
+    }).pipe(
+      Effect.as(bytes),
+      Effect.catchTag("BodyTooLong", ({ message }) => Effect.fail(new BodyCut({ message })))
+    )
   })
 
 /** Hashes a body without keeping it. */

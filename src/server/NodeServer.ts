@@ -4,6 +4,7 @@
  * @module
  */
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -15,6 +16,7 @@ import * as Https from "node:https"
 import type * as Net from "node:net"
 import { CannotListen, isLoopback, listen } from "./internal/listening.ts"
 import * as Requests from "./internal/requests.ts"
+import * as Spans from "./internal/spans.ts"
 import * as Tls from "./internal/tls.ts"
 
 export { CannotListen, isLoopback }
@@ -127,6 +129,13 @@ const track = (server: Http.Server, requests: Requests.Requests, isSecure: boole
   }
 }
 
+/** Makes what handles requests so that they open spans only if these are kept. */
+const untracedUnlessKept = <A, E, R>(make: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
+  Effect.flatMap(
+    Spans.areKept,
+    (areKept) => areKept ? make : HttpMiddleware.withTracerDisabledWhenEffect(make, () => true)
+  )
+
 const make = (options: ListenOptions) =>
   Effect.gen(function*() {
     const { tls } = options
@@ -170,7 +179,7 @@ const make = (options: ListenOptions) =>
         ? { _tag: "UnixAddress", path: address }
         : { _tag: "TcpAddress", hostname: address.address === "::" ? "0.0.0.0" : address.address, port: address.port },
       serve: (app, middleware) =>
-        Effect.flatMap(NodeHttpServer.makeHandler(app, middleware!), (handler) =>
+        Effect.flatMap(untracedUnlessKept(NodeHttpServer.makeHandler(app, middleware!)), (handler) =>
           Effect.acquireRelease(
             Effect.sync(() => {
               requests.handler = handler
@@ -181,7 +190,9 @@ const make = (options: ListenOptions) =>
               })
           ))
     })
-    if (secure !== undefined) secured.add(made)
+    if (secure !== undefined) {
+      secured.add(made)
+    }
     return made
   })
 

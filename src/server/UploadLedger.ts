@@ -6,7 +6,7 @@
  */
 import * as Arr from "effect/Array"
 import * as Context from "effect/Context"
-import * as Effect from "effect/Effect"
+import type * as Effect from "effect/Effect"
 import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
@@ -89,6 +89,11 @@ export type NewUpload = Pick<Upload, "key" | "principal" | "id" | "clientName" |
   readonly exclusiveName: boolean
 }
 
+/** A new upload of revision 2 whose bytes are all here, durably, in one extent (of no bytes where the file is empty). */
+export type WholeUpload =
+  & Pick<Upload, "key" | "principal" | "clientName" | "plannedName" | "address">
+  & { readonly id: UploadId; readonly sha256: Sha256; readonly extent: Extent }
+
 /** Times in milliseconds, or since 1970, for the three kinds of uploads. */
 export interface Lifetimes {
   /** Revision 2, not complete. */
@@ -123,6 +128,12 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
   readonly create: (upload: NewUpload) => Effect.Effect<Upload, Conflict | LedgerError>
 
   /**
+   * Records new uploads that have all their bytes, in one transaction: each is `finishing`. Returns those recorded, in the
+   * order asked; left out are those of an id that their principal has already, and all but the first of several with one id.
+   */
+  readonly createWhole: (uploads: ReadonlyArray<WholeUpload>) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
+
+  /**
    * Claims a range before its first byte is written. Exactly the same range claimed again goes to the newer one at once;
    * `Busy` when it overlaps a claimed range otherwise, `Conflict` when it touches committed bytes otherwise.
    */
@@ -150,6 +161,9 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
 
   /** The file stands under its name. Returns the upload as it now is. */
   readonly complete: (key: UploadKey, sha256: Sha256) => Effect.Effect<Upload, LedgerError>
+
+  /** {@link complete} for many in one transaction: those of {@link createWhole}, whose hash is known. */
+  readonly completeWhole: (keys: ReadonlyArray<UploadKey>) => Effect.Effect<void, LedgerError>
 
   /** The whole file is not what it was declared to be. */
   readonly fail: (key: UploadKey) => Effect.Effect<void, LedgerError>
@@ -206,77 +220,67 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
 const makeMemory = (): Context.Tag.Service<UploadLedger> => {
   const uploads = new Map<UploadKey, Upload>()
   const extents = new Map<UploadKey, Map<number, Extent>>()
-  const one = Effect.unsafeMakeSemaphore(1)
   const sorted = (key: UploadKey) => [...(extents.get(key) ?? [])].sort(([a], [b]) => a - b)
-  const select = (f: (upload: Upload) => boolean) => Effect.sync(() => [...uploads.values()].filter(f))
+  const select = (f: (upload: Upload) => boolean) => [...uploads.values()].filter(f)
+  const isOpen = ({ id, state }: Upload) => Option.isSome(id) && /receiving|finishing|failed/.test(state)
   return rules.make({
-    transaction: one.withPermits(1),
-    byKey: (key) => Effect.sync(() => Option.fromNullable(uploads.get(key))),
+    // nothing fails behind the first change
+    transaction: (run) => run(),
+    byKey: (key) => Option.fromNullable(uploads.get(key)),
     byId: (principal, id) =>
-      Effect.map(
-        select((upload) => upload.principal === principal && Option.contains(upload.id, id)),
-        Arr.head
-      ),
+      Arr.head(select((upload) => upload.principal === principal && Option.contains(upload.id, id))),
     revision1: (principal, clientName) =>
-      Effect.map(
-        select((upload) =>
-          upload.principal === principal && upload.clientName === clientName && Option.isNone(upload.id)
-        ),
-        (found) => found.toReversed().sort((a, b) => b.touchedAt - a.touchedAt)
-      ),
-    isPlanned: (name) => Effect.map(select((upload) => rules.plans(upload, name)), Arr.isNonEmptyArray),
-    isEmpty: Effect.sync(() => uploads.size === 0),
+      select((upload) => upload.principal === principal && upload.clientName === clientName && Option.isNone(upload.id))
+        .toReversed().sort((a, b) => b.touchedAt - a.touchedAt),
+    isPlanned: (name) => select((upload) => rules.plans(upload, name)).length > 0,
+    isEmpty: () => uploads.size === 0,
     open: (principal) =>
-      Effect.map(
-        select((upload) =>
-          Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state) &&
-          Option.getOrElse(principal, () => upload.principal) === upload.principal
-        ),
-        (found) => found.length
-      ),
+      select((upload) => isOpen(upload) && Option.getOrElse(principal, () => upload.principal) === upload.principal)
+        .length,
     bytesOf: (principal) =>
-      Effect.map(
-        select((upload) => upload.principal === principal),
-        (found) => found.reduce((sum, { received }) => sum + received, 0)
-      ),
-    unfinished: Effect.map(
-      select((upload) => Option.isSome(upload.id) && /receiving|finishing|failed/.test(upload.state)),
-      (found) => found.sort((a, b) => a.touchedAt - b.touchedAt)
-    ),
+      select((upload) => upload.principal === principal).reduce((sum, { received }) => sum + received, 0),
+    unfinished: () => select(isOpen).sort((a, b) => a.touchedAt - b.touchedAt),
     untouched: (before, most) =>
-      Effect.map(
-        select((upload) =>
-          upload.state !== "finishing" && upload.touchedAt < before[
-              Option.isNone(upload.id)
-                ? "revision1"
-                : upload.state === "complete" || upload.state === "deleted"
-                ? "ended"
-                : "unfinished"
-            ]
-        ),
-        (found) => found.slice(0, most)
-      ),
-    unsettled: select((upload) => upload.state === "finishing" || Option.isNone(upload.id)),
-    put: (upload) => Effect.sync(() => void uploads.set(upload.key, upload)),
-    forget: (key) =>
-      Effect.sync(() => {
-        uploads.delete(key)
-        extents.delete(key)
+      select((upload) =>
+        upload.state !== "finishing" && upload.touchedAt < before[
+            Option.isNone(upload.id)
+              ? "revision1"
+              : upload.state === "complete" || upload.state === "deleted"
+              ? "ended"
+              : "unfinished"
+          ]
+      ).slice(0, most),
+    unsettled: () => select((upload) => upload.state === "finishing" || Option.isNone(upload.id)),
+    put: (upload) => void uploads.set(upload.key, upload),
+    forget: (key) => {
+      uploads.delete(key)
+      extents.delete(key)
+    },
+    putWhole: (many) =>
+      many.flatMap(({ extent, upload }) => {
+        const isKnown = select(({ id, principal }) =>
+          principal === upload.principal && Option.getOrNull(id) === Option.getOrNull(upload.id)
+        ).length > 0
+        if (isKnown) {
+          return []
+        }
+        uploads.set(upload.key, upload)
+        if (extent.length > 0) {
+          extents.set(upload.key, new Map([[extent.offset, extent]]))
+        }
+        return [upload.key]
       }),
-    putExtent: (key, position, extent) =>
-      Effect.sync(() => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent))),
-    removeExtents: (key, from) =>
-      Effect.sync(() => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at))),
-    around: (key, position) =>
-      Effect.sync(() => ({
-        before: Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),
-        after: Option.fromNullable(sorted(key).find(([at]) => at > position)?.[1])
-      })),
-    last: (key) => Effect.sync(() => Option.fromNullable(sorted(key).at(-1)?.[1])),
+    completeAll: (keys, touchedAt) =>
+      keys.forEach((key) => {
+        const upload = uploads.get(key)
+        if (upload !== undefined) uploads.set(key, { ...upload, state: "complete", touchedAt })
+      }),
+    putExtent: (key, position, extent) => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent)),
+    removeExtents: (key, from) => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at)),
+    before: (key, position) => Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),
+    after: (key, position) => Option.fromNullable(sorted(key).find(([at]) => at > position)?.[1]),
     page: (key, from, most) =>
-      Effect.sync(() =>
-        sorted(key).filter(([at]) => at >= from).slice(0, most).map(([position, extent]) => ({ position, extent }))
-      )
+      sorted(key).filter(([at]) => at >= from).slice(0, most).map(([position, extent]) => ({ position, extent }))
   })
 }
 

@@ -6,9 +6,9 @@
 import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import * as Migrator from "@effect/sql/Migrator"
 import * as SqlClient from "@effect/sql/SqlClient"
-import * as SqlError from "@effect/sql/SqlError"
 import * as Arr from "effect/Array"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -16,7 +16,9 @@ import { ServerFailure, StorageFull } from "../protocol/ProtocolError.ts"
 import { Sha256 } from "../protocol/Sha256.ts"
 import type { Durability } from "./internal/disk.ts"
 import * as rules from "./internal/ledgerRules.ts"
+import * as Sqlite from "./internal/sqlite.ts"
 import { type LedgerError, Upload, UploadLedger } from "./UploadLedger.ts"
+import { UploadKey } from "./UploadStore.ts"
 
 const migrations = Migrator.fromRecord({
   "0001_ledger": Effect.gen(function*() {
@@ -59,8 +61,6 @@ const migrations = Migrator.fromRecord({
   })
 })
 
-const Amount = Schema.Struct({ amount: Schema.Number })
-
 const ExtentRow = Schema.Struct({
   position: Schema.Number,
   offset: Schema.Number,
@@ -69,112 +69,153 @@ const ExtentRow = Schema.Struct({
   locator: Schema.String
 })
 
-const decodeUploads = Schema.decodeUnknown(Schema.Array(Upload))
+const decodeUpload = Schema.decodeUnknownSync(Upload)
 const encodeUpload = Schema.encodeSync(Upload)
-const decodeAmounts = Schema.decodeUnknown(Schema.Array(Amount))
-const decodeExtents = Schema.decodeUnknown(Schema.Array(ExtentRow))
+const decodeExtent = Schema.decodeUnknownSync(ExtentRow)
+const decodeKey = Schema.decodeUnknownSync(Schema.Struct({ key: UploadKey }))
 
-const failure = (cause: unknown) =>
-  (cause as { readonly cause?: { readonly code?: string } }).cause?.code === "SQLITE_FULL"
+const columns = Object.keys(Upload.fields) as ReadonlyArray<keyof Upload>
+const isOpen = "id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed')"
+
+/** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
+const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
+
+/** The columns of a table, and the same as members of objects that `json_each` gives. */
+const table = (name: string, columns: ReadonlyArray<string>): string =>
+  `${name} (${columns.map((name) => `"${name}"`).join(", ")})
+    SELECT ${columns.map((column) => `value ->> '${column}'`).join(", ")} FROM json_each(?)`
+
+const intoUploads = table("uploads", columns)
+const intoExtents = table("extents", ["key", "position", "offset", "length", "sha256", "locator"])
+
+const failure = (cause: unknown): LedgerError =>
+  (cause as { readonly code?: string }).code === "SQLITE_FULL"
     ? new StorageFull({ message: "The server's ledger has no room left on its disk; try again later" })
     : new ServerFailure({ message: "The server's ledger could not be read or written", cause })
 
-/** Maps what SQL fails with; a failing COMMIT arrives as a defect. */
-const guard = <A, E>(effect: Effect.Effect<A, E>): Effect.Effect<A, Exclude<E, SqlError.SqlError> | LedgerError> =>
-  effect.pipe(
-    Effect.mapError((error) =>
-      error instanceof SqlError.SqlError ? failure(error) : error as Exclude<E, SqlError.SqlError>
+/** What a database throws becomes a `LedgerError`, which is thrown in its place. */
+const guard = <A>(run: () => A): A => {
+  try {
+    return run()
+  } catch (cause) {
+    throw failure(cause)
+  }
+}
+
+/** The rows in a database whose tables are there. */
+const rowsOf = (database: Sqlite.Database): rules.Rows => {
+  type Values = ReadonlyArray<Sqlite.Value>
+  const run = (sql: string) => {
+    const statement = database.prepare(sql)
+    return (...values: Values): void => guard(() => void statement.run(...values))
+  }
+  const select = <A>(sql: string, decode: (row: unknown) => A) => {
+    const statement = database.prepare(sql)
+    return (...values: Values): ReadonlyArray<A> => guard(() => statement.all(...values).map(decode))
+  }
+  const uploads = (sql: string) => select(`SELECT * FROM uploads WHERE ${sql}`, (row) => decodeUpload(row))
+  const extents = (sql: string) =>
+    select(`SELECT * FROM extents WHERE key = ? AND position ${sql}`, (row) => {
+      const { position, ...extent } = decodeExtent(row)
+      return { position, extent }
+    })
+  const amount = (sql: string) => {
+    const found = select(`SELECT ${sql}`, (row) => (row as { readonly amount: number }).amount)
+    return (...values: Values): number => found(...values)[0] ?? 0
+  }
+
+  const begin = run("BEGIN")
+  const commit = run("COMMIT")
+  const rollback = run("ROLLBACK")
+  const byKey = uploads("key = ?")
+  const byId = uploads("principal = ? AND id = ?")
+  const openOf = amount(`count(*) AS amount FROM uploads WHERE ${isOpen} AND principal = ?`)
+  const allOpen = amount(`count(*) AS amount FROM uploads WHERE ${isOpen}`)
+  const planned = uploads("name = ? AND state IN ('receiving', 'finishing')")
+  const first = uploads("true LIMIT 1")
+  const untouched = uploads(`
+    (id IS NULL AND touchedAt < ?) OR
+    (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ?) OR
+    (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ?)
+    LIMIT ?`)
+  const put = run(
+    `INSERT INTO uploads (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})
+      ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")}`
+  )
+  const putExtent = run(
+    `INSERT INTO extents (key, position, "offset", length, sha256, locator) VALUES (?, ?, ?, ?, ?, ?)`
+  )
+  const putUploads = select(
+    `INSERT INTO ${intoUploads} WHERE true ON CONFLICT DO NOTHING RETURNING key`,
+    (row) => decodeKey(row).key
+  )
+  const putExtents = run(`INSERT INTO ${intoExtents}`)
+  const completeAll = run(
+    "UPDATE uploads SET state = 'complete', touchedAt = ? WHERE key IN (SELECT value FROM json_each(?))"
+  )
+  const before = extents("<= ? ORDER BY position DESC LIMIT 1")
+  const after = extents("> ? ORDER BY position LIMIT 1")
+  const extentOf = ([found]: ReturnType<typeof before>) =>
+    Option.map(Option.fromNullable(found), ({ extent }) => extent)
+
+  return {
+    transaction: (run) => {
+      begin()
+      try {
+        const outcome = run()
+        if (Either.isLeft(outcome)) rollback()
+        else commit()
+        return outcome
+      } catch (cause) {
+        // some failures have rolled it back already
+        if (database.inTransaction) rollback()
+        throw cause
+      }
+    },
+    byKey: (key) => Arr.head(byKey(key)),
+    byId: (principal, id) => Arr.head(byId(principal, id)),
+    revision1: uploads(
+      `principal = ? AND clientName = ? AND id IS NULL ORDER BY touchedAt DESC, rowid DESC`
     ),
-    Effect.catchSomeDefect((defect) =>
-      defect instanceof SqlError.SqlError ? Option.some(Effect.fail(failure(defect))) : Option.none()
+    isPlanned: (name) => planned(name).some((upload) => rules.plans(upload, name)),
+    isEmpty: () => first().length === 0,
+    open: Option.match({ onNone: () => allOpen(), onSome: (principal) => openOf(principal) }),
+    bytesOf: amount("coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ?"),
+    unfinished: uploads(`${isOpen} ORDER BY touchedAt`),
+    untouched: (before, most) => untouched(before.revision1, before.unfinished, before.ended, most),
+    unsettled: uploads("state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL"),
+    put: (upload) => {
+      const row = encodeUpload(upload)
+      put(...columns.map((column) => row[column]))
+    },
+    putWhole: (many) => {
+      const put = putUploads(json(many.map(({ upload }) => encodeUpload(upload))))
+      const isPut = new Set(put)
+      const written = many.flatMap(({ extent, upload: { key } }) =>
+        extent.length > 0 && isPut.has(key) ? [{ key, position: extent.offset, ...extent }] : []
+      )
+      if (written.length > 0) putExtents(json(written))
+      return put
+    },
+    completeAll: (keys, touchedAt) => completeAll(touchedAt, json(keys)),
+    forget: run("DELETE FROM uploads WHERE key = ?"),
+    putExtent: (key, position, { length, locator, offset, sha256 }) =>
+      void putExtent(key, position, offset, length, sha256, locator),
+    removeExtents: run("DELETE FROM extents WHERE key = ? AND position >= ?"),
+    before: (key, position) => extentOf(before(key, position)),
+    after: (key, position) => extentOf(after(key, position)),
+    page: extents(">= ? ORDER BY position LIMIT ?")
+  }
+}
+
+/** Makes the tables, or brings them to what this version needs. */
+const migrate = (file: string) =>
+  Effect.scoped(
+    Effect.provide(
+      Migrator.make({})({ loader: migrations, table: "migrations" }),
+      SqliteClient.layer({ filename: file })
     )
   )
-
-const make = (durability: Durability) =>
-  Effect.gen(function*() {
-    const sql = yield* SqlClient.SqlClient
-    yield* durability === "power" ? sql`PRAGMA synchronous = FULL` : sql`PRAGMA synchronous = NORMAL`
-    yield* Migrator.make({})({ loader: migrations, table: "migrations" })
-
-    const run = <A, E>(effect: Effect.Effect<A, E | SqlError.SqlError>) =>
-      Effect.withTracerEnabled(guard(effect), false)
-    const execute = (statement: Effect.Effect<unknown, SqlError.SqlError>) => Effect.asVoid(run(statement))
-    const uploads = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeUploads(found), failure)))
-    const extents = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeExtents(found), failure))).pipe(
-        Effect.map(Arr.map(({ position, ...extent }) => ({ position, extent })))
-      )
-    const amount = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      run(Effect.flatMap(rows, (found) => Effect.mapError(decodeAmounts(found), failure))).pipe(
-        Effect.map(([row]) => row?.amount ?? 0)
-      )
-    const firstExtent = (rows: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
-      Effect.map(extents(rows), (found) => Option.map(Arr.head(found), ({ extent }) => extent))
-
-    return rules.make({
-      transaction: (effect) => run(sql.withTransaction(effect)),
-      byKey: (key) => Effect.map(uploads(sql`SELECT * FROM uploads WHERE key = ${key}`), Arr.head),
-      byId: (principal, id) =>
-        Effect.map(uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND id = ${id}`), Arr.head),
-      revision1: (principal, clientName) =>
-        uploads(sql`SELECT * FROM uploads WHERE principal = ${principal} AND clientName = ${clientName} AND id IS NULL
-        ORDER BY touchedAt DESC, rowid DESC`),
-      isPlanned: (name) =>
-        Effect.map(
-          uploads(sql`SELECT * FROM uploads WHERE name = ${name} AND state IN ('receiving', 'finishing')`),
-          Arr.some((upload) => rules.plans(upload, name))
-        ),
-      isEmpty: Effect.map(uploads(sql`SELECT * FROM uploads LIMIT 1`), Arr.isEmptyReadonlyArray),
-      open: (principal) =>
-        amount(sql`SELECT count(*) AS amount FROM uploads
-        WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') AND ${
-          Option.match(principal, { onNone: () => sql`true`, onSome: (name) => sql`principal = ${name}` })
-        }`),
-      bytesOf: (principal) =>
-        amount(sql`SELECT coalesce(sum(received), 0) AS amount FROM uploads WHERE principal = ${principal}`),
-      unfinished: uploads(
-        sql`SELECT * FROM uploads WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed') ORDER BY touchedAt`
-      ),
-      untouched: (before, most) =>
-        uploads(sql`SELECT * FROM uploads WHERE
-        (id IS NULL AND touchedAt < ${before.revision1}) OR
-        (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ${before.unfinished}) OR
-        (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ${before.ended})
-        LIMIT ${most}`),
-      unsettled: uploads(
-        sql`SELECT * FROM uploads WHERE state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL`
-      ),
-      put: (upload) => {
-        const { key, ...rest } = encodeUpload(upload)
-        return execute(
-          sql`INSERT INTO uploads ${sql.insert({ key, ...rest })} ON CONFLICT (key) DO UPDATE SET ${sql.update(rest)}`
-        )
-      },
-      forget: (key) => execute(sql`DELETE FROM uploads WHERE key = ${key}`),
-      putExtent: (key, position, extent) =>
-        execute(sql`INSERT INTO extents ${sql.insert({ key, position, ...extent })}`),
-      removeExtents: (key, from) => execute(sql`DELETE FROM extents WHERE key = ${key} AND position >= ${from}`),
-      around: (key, position) =>
-        Effect.all({
-          before: firstExtent(
-            sql`SELECT * FROM extents WHERE key = ${key} AND position <= ${position} ORDER BY position DESC LIMIT 1`
-          ),
-          after: firstExtent(
-            sql`SELECT * FROM extents WHERE key = ${key} AND position > ${position} ORDER BY position LIMIT 1`
-          )
-        }),
-      last: (key) => firstExtent(sql`SELECT * FROM extents WHERE key = ${key} ORDER BY position DESC LIMIT 1`),
-      page: (key, from, most) =>
-        extents(sql`SELECT * FROM extents WHERE key = ${key} AND position >= ${from} ORDER BY position LIMIT ${most}`)
-    })
-  })
-
-/** A ledger over a connection at hand, whose settings it changes. */
-export const layerSql = (
-  options: { readonly durability?: Durability } = {}
-): Layer.Layer<UploadLedger, SqlError.SqlError | Migrator.MigrationError, SqlClient.SqlClient> =>
-  Layer.effect(UploadLedger, make(options.durability ?? "power"))
 
 /**
  * A ledger in the SQLite database at `file`, whose folder exists. A commit is on the disk before it returns
@@ -185,8 +226,19 @@ export const layer = (options: {
   /** Default `power`. */
   readonly durability?: Durability
 }): Layer.Layer<UploadLedger, ServerFailure> =>
-  layerSql(options).pipe(
-    Layer.provide(SqliteClient.layer({ filename: options.file })),
+  Layer.scoped(
+    UploadLedger,
+    Effect.gen(function*() {
+      yield* migrate(options.file)
+      const database = yield* Effect.acquireRelease(
+        Effect.sync(() => Sqlite.open(options.file)),
+        (database) => Effect.sync(() => database.close())
+      )
+      // the log (WAL) is in the file since its tables were made
+      database.pragma(`synchronous = ${options.durability === "process" ? "NORMAL" : "FULL"}`)
+      return rules.make(rowsOf(database))
+    })
+  ).pipe(
     Layer.catchAllCause((cause) =>
       Layer.fail(
         new ServerFailure({

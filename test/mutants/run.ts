@@ -54,8 +54,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "does not check a chunk's digest",
     file: "src/server/internal/receiverParts.ts",
-    find: "Option.isSome(chunk.contentDigest) && chunk.contentDigest.value !== body.sha256",
-    replace: "body.sha256.length === 0 && Option.isSome(chunk.contentDigest)",
+    find: "chunk.contentDigest.value === body.sha256",
+    replace: "body.sha256.length > 0",
     tests: [revision2]
   },
   {
@@ -68,8 +68,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "publishes while a gap is left",
     file: "src/server/internal/ledgerRules.ts",
-    find: "Option.isSome(size) && size.value === received",
-    replace: "Option.isSome(size) && last === size.value",
+    find: "Option.isSome(size.right) && size.right.value === received",
+    replace: "Option.isSome(size.right) && to === size.right.value",
     tests: [revision2]
   },
   {
@@ -125,8 +125,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "lets a write go on that was interrupted",
     file: "src/server/Body.ts",
-    find: ".pipe(Effect.onInterrupt(() => Effect.promise(() => ended)))",
-    replace: "",
+    find: "return Effect.promise(() => writing?.ended ?? Promise.resolve())",
+    replace: "return Effect.void",
     tests: [abandoned]
   },
   {
@@ -174,8 +174,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "leaves the syncs of the ledger to chance",
     file: "src/server/UploadLedgerSqlite.ts",
-    find: "sql`PRAGMA synchronous = FULL`",
-    replace: "sql`PRAGMA synchronous = NORMAL`",
+    find: "options.durability === \"process\" ? \"NORMAL\" : \"FULL\"",
+    replace: "\"NORMAL\"",
     tests: ["test/server/UploadLedgerSqlite.test.ts"]
   },
   {

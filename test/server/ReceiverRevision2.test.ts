@@ -375,12 +375,27 @@ describe("Receiver, revision 2: finishing", () => {
   it.effect("goes on when the client of the last chunk leaves", () => {
     const store = hashing()
     return Effect.gen(function*() {
-      const last = yield* Effect.fork(send2(0, "abc", { size: 3, sha256: hash("abc") }))
+      yield* send2(0, "ab", { size: 3 })
+      const last = yield* Effect.fork(send2(2, "c", { sha256: hash("abc") }))
       yield* TestClock.adjust("1 second")
       yield* Fiber.interrupt(last)
       yield* store.go
-      expect(yield* send2(0, "abc")).toMatchObject({ complete: true })
-      expect(store.asked()).toBe(1)
+      expect(yield* send2(0, "ab")).toMatchObject({ complete: true })
+    }).pipe(Effect.provide(store.layer))
+  })
+
+  it.effect("reads no file again that came in one chunk, and finds all the same that it is another", () => {
+    const store = hashing()
+    return Effect.gen(function*() {
+      expect(yield* send2(0, "abc", { size: 3, sha256: hash("abc") })).toMatchObject({
+        complete: true,
+        sha256: hash("abc")
+      })
+      const other = UploadId.make("other")
+      expect(yield* Effect.flip(send2(0, "abc", { id: other, size: 3, sha256: hash("abd") }))).toMatchObject({
+        status: 409
+      })
+      expect(store.asked()).toBe(0)
     }).pipe(Effect.provide(store.layer))
   })
 

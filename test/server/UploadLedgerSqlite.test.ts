@@ -1,7 +1,7 @@
-import * as SqliteClient from "@effect/sql-sqlite-node/SqliteClient"
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Option } from "effect"
 import * as Fs from "node:fs"
+import { createRequire } from "node:module"
 import * as Path from "node:path"
 import { UploadLedger } from "../../src/server/UploadLedger.ts"
 import * as UploadLedgerSqlite from "../../src/server/UploadLedgerSqlite.ts"
@@ -13,6 +13,34 @@ import * as RawFiles from "../support/rawFiles.ts"
 const temporaryFile = Effect.map(RawFiles.temporaryFolder, (folder) => Path.join(folder, "ledger.db"))
 
 suite("SQLite", Layer.unwrapScoped(Effect.map(temporaryFile, (file) => UploadLedgerSqlite.layer({ file }))))
+
+interface Connection {
+  readonly prepare: (statement: string) => { run: (...values: ReadonlyArray<unknown>) => unknown }
+  readonly pragma: (pragma: string, options: { readonly simple: boolean }) => unknown
+}
+const driver = createRequire(import.meta.url)("better-sqlite3") as { readonly prototype: Connection }
+
+/** `synchronous` and `journal_mode` of every commit from now on, as they are while it commits. */
+const commits = Effect.acquireRelease(
+  Effect.sync(() => {
+    const { prototype } = driver
+    const { prepare } = prototype
+    const seen: Array<ReadonlyArray<unknown>> = []
+    const watched = function(this: Connection, sql: string) {
+      const statement = prepare.call(this, sql)
+      if (sql !== "COMMIT") return statement
+      const run = statement.run
+      statement.run = (...values) => {
+        seen.push(["synchronous", "journal_mode"].map((name) => this.pragma(name, { simple: true })))
+        return run.apply(statement, [...values])
+      }
+      return statement
+    }
+    Object.assign(prototype, { prepare: watched })
+    return { seen, restore: () => Object.assign(prototype, { prepare }) }
+  }),
+  ({ restore }) => Effect.sync(restore)
+)
 
 /** Runs with a ledger of its own on the file; another call is another start of the server. */
 const using = <A, E>(file: string, use: Effect.Effect<A, E, UploadLedger>) =>
@@ -66,17 +94,13 @@ describe("UploadLedgerSqlite", () => {
   it.scoped("lets SQLite sync each commit, unless only the death of the process is to be survived", () =>
     Effect.gen(function*() {
       for (const [durability, synchronous] of [[undefined, 2], ["power", 2], ["process", 1]] as const) {
-        const ledger = UploadLedgerSqlite.layerSql(durability === undefined ? {} : { durability })
-        const settings = Effect.gen(function*() {
-          const sql = yield* SqliteClient.SqliteClient
-          return [yield* sql`PRAGMA synchronous`, yield* sql`PRAGMA journal_mode`]
-        })
-        expect(
-          yield* Effect.provide(
-            settings,
-            Layer.provideMerge(ledger, SqliteClient.layer({ filename: yield* temporaryFile }))
-          )
-        ).toEqual([[{ synchronous }], [{ journal_mode: "wal" }]])
+        const file = yield* temporaryFile
+        const { seen } = yield* commits
+        yield* Effect.provide(
+          Effect.flatMap(UploadLedger, (ledger) => ledger.create(fresh(key(1)))),
+          UploadLedgerSqlite.layer(durability === undefined ? { file } : { file, durability })
+        )
+        expect(seen.at(-1)).toEqual([synchronous, "wal"])
       }
     }))
 

@@ -5,6 +5,7 @@
  */
 import { TooLarge, TooSlow } from "../../protocol/ProtocolError.ts"
 import type { Body } from "../Body.ts"
+import * as Flow from "./flow.ts"
 
 /** What a body has to keep to. */
 export interface BodyRules {
@@ -21,83 +22,93 @@ export const chunkTooLarge = (most: number) =>
 /** Timers may come so many milliseconds early. */
 const early = 2
 
-/** Counts what comes while somebody waits for it. */
-const makeWatch = ({ leastBytes, window }: BodyRules) => {
+/** Counts what comes while the client is waited for, and tells of it when that is too little. */
+const makeWatch = ({ leastBytes, window }: BodyRules, fail: (error: TooSlow) => void) => {
   let moved = 0
+  /** Milliseconds of waiting in this window, before `since`. */
   let waited = 0
-  let waiting: { since: number; readonly fail: (error: TooSlow) => void } | undefined
+  let since: number | undefined
   let timer: ReturnType<typeof setTimeout> | undefined
 
   const look = () => {
     timer = undefined
-    // whoever asks for the next piece sets the timer again
-    if (waiting === undefined) return
+    // it is set again when the client is waited for again
+    if (since === undefined) return
     const now = performance.now()
-    waited += now - waiting.since
-    waiting.since = now
+    waited += now - since
+    since = now
     if (waited + early >= window) {
       if (moved < leastBytes) {
         const seconds = Math.round(waited / 1000)
-        return waiting.fail(
+        return fail(
           new TooSlow({ message: `Only ${moved} bytes of the body came in ${seconds} seconds; send it again` })
         )
       }
       moved = 0
       waited = 0
     }
-    arm()
-  }
-  const arm = () => {
-    timer ??= setTimeout(look, window - waited)
+    timer = setTimeout(look, window - waited)
   }
 
   return {
-    begin: (fail: (error: TooSlow) => void) => {
-      waiting = { since: performance.now(), fail }
-      arm()
+    wait: () => {
+      since ??= performance.now()
+      timer ??= setTimeout(look, window - waited)
     },
-    end: (bytes: number) => {
-      if (waiting !== undefined) waited += performance.now() - waiting.since
-      waiting = undefined
+    rest: () => {
+      if (since !== undefined) waited += performance.now() - since
+      since = undefined
+    },
+    moved: (bytes: number) => {
       moved += bytes
     },
-    stop: () => clearTimeout(timer)
+    stop: () => {
+      since = undefined
+      clearTimeout(timer)
+    }
   }
 }
 
 /**
- * The same body, whose pieces throw `TooLarge` and `TooSlow`. Only the time spent waiting for the client counts, not that in
- * which the server itself is busy with what came.
+ * The same body, whose pieces break off with `TooLarge` and `TooSlow`. Only the time spent waiting for the client counts,
+ * not that in which the server itself is busy with what came.
  */
 export const hold = (body: Body, rules: BodyRules): Body => ({
   ...body,
-  pieces: {
-    [Symbol.asyncIterator]: () => {
-      const iterator = body.pieces[Symbol.asyncIterator]()
-      const watch = makeWatch(rules)
-      let total = 0
-      const next = async () => {
-        let bytes = 0
-        try {
-          const piece = await Promise.race([iterator.next(), new Promise<never>((_, reject) => watch.begin(reject))])
-          if (piece.done === true) {
-            watch.stop()
-            return piece
-          }
-          bytes = piece.value.length
-          total += bytes
-          if (total > rules.maxBytes) {
-            throw chunkTooLarge(rules.maxBytes)
-          }
-          return piece
-        } catch (cause) {
-          watch.stop()
-          throw cause
-        } finally {
-          watch.end(bytes)
-        }
-      }
-      return { next }
+  pieces: new Flow.Flow((sink) => {
+    let total = 0
+    const end = (broken?: Flow.Broken) => {
+      watch.stop()
+      sink.end(broken)
     }
-  }
+    const fail = (cause: TooLarge | TooSlow) => {
+      valve.stop()
+      end({ cause })
+    }
+    const watch = makeWatch(rules, fail)
+    const valve = Flow.of(body.pieces).start({
+      take: (piece) => {
+        total += piece.length
+        if (total > rules.maxBytes) return fail(chunkTooLarge(rules.maxBytes))
+        watch.moved(piece.length)
+        sink.take(piece)
+      },
+      end
+    })
+    watch.wait()
+    return {
+      shut: () => {
+        watch.rest()
+        valve.shut()
+      },
+      open: () => {
+        watch.wait()
+        valve.open()
+      },
+      stop: () => {
+        watch.stop()
+        valve.stop()
+      }
+    }
+  })
 })

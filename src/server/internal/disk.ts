@@ -32,6 +32,30 @@ export const unless = async (codes: ReadonlyArray<string>, run: () => Promise<un
   }
 }
 
+/** Runs for each, so many at once. All have ended when it returns, or throws what the first that failed threw. */
+export const concurrently = async <A, B>(
+  all: ReadonlyArray<A>,
+  most: number,
+  run: (one: A) => Promise<B>
+): Promise<ReadonlyArray<B>> => {
+  const outcomes: Array<B> = []
+  let next = 0
+  let failed: { readonly cause: unknown } | undefined
+  const work = async () => {
+    while (next < all.length && failed === undefined) {
+      const at = next++
+      try {
+        outcomes[at] = await run(all[at]!)
+      } catch (cause) {
+        failed ??= { cause }
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(most, all.length) }, work))
+  if (failed !== undefined) throw failed.cause
+  return outcomes
+}
+
 /**
  * Makes a folder and those above it where they are missing. (A recursive `mkdir` of Node 20 never returns where the file
  * system makes no folders, as below `/proc`.)
@@ -68,18 +92,28 @@ export const writeAll = async (handle: Fs.FileHandle, pieces: ReadonlyArray<Uint
   }
 }
 
+const readAtOnce = 1024 * 1024
+
+/** What was read into lately, to be read into again. */
+const spare: Array<Buffer> = []
+const mostSpare = 4
+
 /** Reads `[from, to)` in pieces of at most 1 MiB, which are valid only until the next one. */
 export const readAll = async (
   handle: Fs.FileHandle,
   [from, to]: readonly [number, number],
   f: (bytes: Uint8Array, at: number) => void | Promise<void>
 ): Promise<void> => {
-  const buffer = Buffer.allocUnsafeSlow(Math.max(1, Math.min(1024 * 1024, to - from)))
-  for (let at = from; at < to;) {
-    const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
-    if (bytesRead === 0) throw Object.assign(new Error(`the part file ends at ${at}`), { code: "SHORT" })
-    await f(buffer.subarray(0, bytesRead), at)
-    at += bytesRead
+  const buffer = spare.pop() ?? Buffer.allocUnsafeSlow(readAtOnce)
+  try {
+    for (let at = from; at < to;) {
+      const { bytesRead } = await handle.read(buffer, 0, Math.min(buffer.length, to - at), at)
+      if (bytesRead === 0) throw Object.assign(new Error(`the part file ends at ${at}`), { code: "SHORT" })
+      await f(buffer.subarray(0, bytesRead), at)
+      at += bytesRead
+    }
+  } finally {
+    if (spare.length < mostSpare) spare.push(buffer)
   }
 }
 

@@ -48,12 +48,13 @@ const full = (most: number): Refusal => ({
 const isProbe = ({ method, url }: Http.IncomingMessage) =>
   (method === "GET" || method === "HEAD") && /\/(health|ready)(\?|$)/.test(url ?? "")
 
-/** Says 100 when the app begins to read the body: only then has it looked at all else. */
+/** Says 100 when the app begins to read the body, in whichever way: only then has it looked at all else. */
 const continueWhenRead = (request: Http.IncomingMessage, response: Http.ServerResponse) => {
-  const iterator = request[Symbol.asyncIterator].bind(request)
-  request[Symbol.asyncIterator] = () => {
+  const read = request._read.bind(request)
+  request._read = (size) => {
+    request._read = read
     if (!response.headersSent) response.writeContinue()
-    return iterator()
+    read(size)
   }
 }
 

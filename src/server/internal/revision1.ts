@@ -17,6 +17,7 @@ import type { SafeName } from "../SafeName.ts"
 import type { Upload } from "../UploadLedger.ts"
 import type { Extent, UploadKey } from "../UploadStore.ts"
 import { type Parts, verify } from "./receiverParts.ts"
+import * as Spans from "./spans.ts"
 
 const receipt = (request: ReceiveRequest, name: string): typeof Receipt.Receipt1.Type => ({
   message: Receipt.message,
@@ -218,7 +219,9 @@ export const make = (
     }
   })
 
-  return Effect.fn("Receiver.revision1")((request: ReceiveRequest) =>
-    Effect.onInterrupt(receive(request), () => Effect.ignoreLogged(forgetUnclaimed(request)))
-  )
+  return (request: ReceiveRequest) =>
+    Spans.within(
+      "Receiver.revision1",
+      Effect.onInterrupt(receive(request), () => Effect.ignoreLogged(forgetUnclaimed(request)))
+    )
 }

@@ -16,8 +16,10 @@ import type { Received, ReceiveRequest } from "../Receiver.ts"
 import type { Claim, Commit, LedgerError, Upload } from "../UploadLedger.ts"
 import { differs } from "./publish.ts"
 import { type Parts, verify } from "./receiverParts.ts"
+import * as Spans from "./spans.ts"
 
-const receipt = (
+/** What a chunk is answered whose upload is now as given. */
+export const receipt = (
   request: ReceiveRequest,
   upload: Upload,
   chunk: ChunkUpload,
@@ -151,8 +153,7 @@ export const make = (
       : { upload, duplicate: true }
   })
 
-  return Effect.fn("Receiver.revision2")(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
-    yield* Effect.annotateCurrentSpan({ upload: chunk.id, file: asked.chunk.fileName, offset: chunk.offset })
+  const receive = Effect.fnUntraced(function*(asked: ReceiveRequest, chunk: ChunkUpload) {
     const request = Option.isNone(asked.body.length) ? yield* begin(asked, chunk) : asked
     const upload = yield* find(request, chunk)
     if (contradicts(upload.size, chunk.size) || contradicts(upload.sha256, chunk.sha256)) {
@@ -173,9 +174,16 @@ export const make = (
         { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
         receiveBody(request, chunk, upload)
       )
-    yield* settled.duplicate ? Metric.increment(Metrics.duplicateChunks) : wholeHash.follow(upload.key)
+    yield* settled.duplicate ? Metric.increment(Metrics.duplicateChunks) : wholeHash.follow(upload.key, settled.upload)
     // the claim has ended: finishing waits for whoever still writes
     const now = settled.finishing === undefined ? settled.upload : yield* finish(settled.upload, settled.finishing)
     return receipt(request, now, chunk, settled.duplicate, expiresAt(now))
   })
+
+  return (asked: ReceiveRequest, chunk: ChunkUpload) =>
+    Spans.within("Receiver.revision2", receive(asked, chunk), {
+      upload: chunk.id,
+      file: asked.chunk.fileName,
+      offset: chunk.offset
+    })
 }

@@ -8,7 +8,7 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Sha256 from "../../protocol/Sha256.ts"
-import type { LedgerError, UploadLedger } from "../UploadLedger.ts"
+import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
 import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
 
 interface Running {
@@ -62,9 +62,10 @@ export const make = (
     )
 
   return {
-    /** More bytes are here: hash them, in the background. */
-    follow: (key: UploadKey): Effect.Effect<void> =>
+    /** More bytes are here: hash them, in the background. Of a file that came in one chunk the hash is known. */
+    follow: (key: UploadKey, upload: Upload): Effect.Effect<void> =>
       Effect.suspend(() => {
+        if (upload.state !== "receiving" && upload.chunks === 1) return Effect.void
         const running = of(key)
         if (running.following) return Effect.void
         running.following = true
@@ -80,12 +81,16 @@ export const make = (
 
     /** The hash of an upload that is here as a whole. */
     digest: (key: UploadKey): Effect.Effect<Sha256.Sha256, StoreError | LedgerError> =>
-      Effect.suspend(() => {
+      Effect.gen(function*() {
+        // one chunk that came to this process was hashed when it came
+        if (!inherited.has(key) && !all.has(key)) {
+          const extents = yield* ledger.extents(key)
+          if (extents.length === 1 && extents[0]!.offset === 0) return extents[0]!.sha256
+        }
         const running = of(key)
-        return Effect.map(catchUp(key, running), () => {
-          all.delete(key)
-          return running.hasher.digest()
-        })
+        yield* catchUp(key, running)
+        all.delete(key)
+        return running.hasher.digest()
       }),
 
     inherit: (key: UploadKey): Effect.Effect<void> => Effect.sync(() => void inherited.add(key)),
