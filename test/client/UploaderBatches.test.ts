@@ -6,7 +6,7 @@ import { type OutgoingBatch, Transport } from "../../src/client/Transport.ts"
 import * as Uploader from "../../src/client/Uploader.ts"
 import type * as UploadEvent from "../../src/client/UploadEvent.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
-import { UploadId } from "../../src/protocol/UploadId.ts"
+import type { UploadId } from "../../src/protocol/UploadId.ts"
 import * as FilenameGenerator from "../../src/server/FilenameGenerator.ts"
 import * as Receiver from "../../src/server/Receiver.ts"
 import * as UploadLedger from "../../src/server/UploadLedger.ts"
@@ -192,7 +192,7 @@ describe("Uploader, small files", () => {
           Effect.map(proceed, (all) => all.map((name, at) => at % 2 === 0 ? name : Option.none()))
       ]
     ] as const
-  )("delivers each file once after %s", ([_, first]) =>
+  )("delivers each file once after %s", ([, first]) =>
     Effect.gen(function*() {
       const { files, transport } = yield* server
       const { sent, uploader } = yield* client(
