@@ -208,14 +208,40 @@ describe("Uploader, small files", () => {
       expect(new Set(sent.asks).size).toBeGreaterThan(0)
     }))
 
+  /** Adds a file, and the next one when it has ended, until there were so many. */
+  const oneByOne = (uploader: Context.Tag.Service<Uploader.Uploader>, count: number) =>
+    Effect.gen(function*() {
+      const ended = yield* Deferred.make<void>()
+      let next = 1
+      yield* filled(uploader, names(1))
+      const watching = yield* Effect.fork(
+        Stream.runForEach(uploader.watch({ endpoint }), (event) =>
+          event._tag !== "Finished"
+            ? Effect.void
+            : next < count
+            ? filled(uploader, [`${next++}.txt`])
+            : Deferred.succeed(ended, undefined))
+      )
+      yield* inTime(Deferred.await(ended))
+      yield* Fiber.interrupt(watching)
+    })
+
+  it.scoped("sends a file that comes alone at once", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* server
+      const { sent, uploader } = yield* client(transport, yield* memoryStore)
+      yield* oneByOne(uploader, 3)
+      expect(sent.batches).toEqual([["1.txt"], ["2.txt"]])
+      yield* has(files, names(3))
+    }))
+
   it.scoped("gives up on batches that never get through, and delivers each file by itself", () =>
     Effect.gen(function*() {
       const { files, transport } = yield* server
       const { sent, uploader } = yield* client(transport, yield* memoryStore, () => refused(400))
-      yield* filled(uploader, names(80))
-      yield* collect(uploader.upload({ endpoint }))
-      expect(sent.batches).toHaveLength(3)
-      yield* has(files, names(80))
+      yield* oneByOne(uploader, 6)
+      expect(sent.batches).toEqual([["1.txt"], ["2.txt"], ["3.txt"]])
+      yield* has(files, names(6))
     }))
 
   it.scoped("stops with a key that is refused", () =>
@@ -235,30 +261,6 @@ describe("Uploader, small files", () => {
       const left = Chunk.toReadonlyArray(yield* Stream.runCollect(uploader.list))
       expect(left).toHaveLength(4)
       expect(left.every(({ held }) => !held)).toBe(true)
-    }))
-
-  it.scoped("sends a file that comes alone at once", () =>
-    Effect.gen(function*() {
-      const { files, transport } = yield* server
-      const { sent, uploader } = yield* client(transport, yield* memoryStore)
-      const ended = yield* Deferred.make<void>()
-      let outcomes = 0
-      yield* filled(uploader, ["0.txt"])
-      const watching = yield* Effect.fork(
-        Stream.runForEach(uploader.watch({ endpoint }), (event) =>
-          event._tag !== "Finished" ? Effect.void : Effect.suspend(() => {
-            outcomes++
-            return outcomes === 1
-              ? filled(uploader, ["1.txt"])
-              : outcomes === 2
-              ? filled(uploader, ["2.txt"])
-              : Deferred.succeed(ended, undefined)
-          }))
-      )
-      yield* Deferred.await(ended)
-      yield* Fiber.interrupt(watching)
-      expect(sent.batches).toEqual([["1.txt"], ["2.txt"]])
-      yield* has(files, names(3))
     }))
 
   it.scoped("goes on after its death at any point, and each file arrives once", () =>

@@ -95,7 +95,11 @@ const place = Effect.gen(function*() {
 const parts = (folder: string): ReadonlyArray<string> => Fs.readdirSync(Path.join(folder, ".indexedcp", "parts"))
 
 const receiptsOf = (answers: ReadonlyArray<RawAnswer>): ReadonlyArray<Receipt> =>
-  answers.flatMap(({ body, status }) => status === 200 && body.includes("Chunk received") ? [JSON.parse(body)] : [])
+  answers.flatMap(({ body, status }) => {
+    if (status !== 200 || !body.includes("Chunk received")) return []
+    const answer = JSON.parse(body) as Receipt | { readonly results: ReadonlyArray<{ readonly receipt?: Receipt }> }
+    return "results" in answer ? answer.results.flatMap(({ receipt }) => receipt ?? []) : [answer]
+  })
 
 /** How many part files stay for what was acknowledged: every file of revision 1 is one, and every unfinished upload. */
 const stays = (answers: ReadonlyArray<RawAnswer>): number =>

@@ -61,6 +61,7 @@ interface Route extends Delivery.Parts {
   readonly batches: Batches.Batches
   /** Nothing more can be sent there. */
   stopped: boolean
+  toldOfStop: boolean
   toldOfFolders: boolean
 }
 
@@ -91,6 +92,7 @@ const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: E
           ...parts,
           batches: Batches.make(parts, chunkSize, scope),
           stopped: false,
+          toldOfStop: false,
           toldOfFolders: false
         }
         made.set(endpoint, route)
@@ -196,14 +198,16 @@ const isUnadmitted = (item: Item): item is Unadmitted => "admit" in item
 /** Sends a file, with others where that can be, else by itself when it is its turn. */
 const deliver = (parts: Route, item: Item): ReturnType<typeof one> => {
   const { batches, pace } = parts
-  const alone = Effect.suspend((): ReturnType<typeof one> => {
-    if (parts.stopped) return Effect.succeedNone
-    if (!isUnadmitted(item)) return one(parts, item)
-    return Effect.flatMap(
-      item.admit,
+  const admitted = isUnadmitted(item) ? item.admit : Effect.succeedSome(item)
+  const alone = Effect.suspend((): ReturnType<typeof one> =>
+    parts.stopped ? Effect.succeedNone : Effect.flatMap(
+      admitted,
       Option.match({ onNone: () => Effect.succeedNone, onSome: (file) => one(parts, file) })
     )
-  })
+  ).pipe(
+    // before it is the turn of the next
+    Effect.tapError(() => Effect.sync(() => void (parts.stopped = true)))
+  )
   const together = Effect.flatMap(
     batches.send(item),
     (outcome) => Option.isSome(outcome) ? Effect.succeed(outcome) : pace.inTurn(alone)
@@ -271,8 +275,8 @@ export const send = <E>(
         const { name } = isUnadmitted(file) ? file.source : file
         const stops = (error: Delivery.StopError): Effect.Effect<void, Delivery.StopError> => {
           if (asked.endpoint !== undefined) return Effect.fail(error)
-          const isFirst = !parts.stopped
-          parts.stopped = true
+          const isFirst = !parts.toldOfStop
+          parts.toldOfStop = true
           stop ??= error
           return isFirst ? emit(UploadEvent.Warning({ message: `${endpoint}: ${error.message}` })) : Effect.void
         }

@@ -38,6 +38,7 @@ export interface Walker {
 interface Looked {
   readonly place: Place
   readonly info: Either.Either<FileSystem.File.Info, PlatformError.PlatformError>
+  readonly isFolder: boolean
 }
 
 /** So many entries of a folder are looked at together, as many of them at once. */
@@ -68,18 +69,27 @@ export const make = (
           absolute: path.join(folder.place.absolute, name),
           name: folder.place.name === "" ? name : `${folder.place.name}/${name}`
         }
-        return Effect.map(Effect.either(fileSystem.stat(place.absolute)), (info) => ({ place, info }))
+        return Effect.map(Effect.either(fileSystem.stat(place.absolute)), (info) => ({
+          place,
+          info,
+          isFolder: Either.isRight(info) && info.right.type === "Directory"
+        }))
       }, { concurrency: together.atOnce })
 
     const next: Walker["next"] = Effect.gen(function*() {
       const found: Array<Either.Either<Found, Passed>> = []
       while (folders.length > 0) {
         const folder = folders[folders.length - 1]!
+        const isFolder = folder.looked[0]?.isFolder === true
+        // what lies in a folder is looked at when all before it are taken
+        if (Arr.isNonEmptyArray(found) && (isFolder || folder.looked.length === 0)) {
+          return found
+        }
         const entry = folder.looked.shift()
         if (entry === undefined) {
-          if (Arr.isNonEmptyArray(found)) return found
-          if (folder.names.length === 0) folders.pop()
-          else folder.looked = yield* look(folder)
+          if (folder.names.length === 0) {
+            folders.pop()
+          } else folder.looked = yield* look(folder)
           continue
         }
         const { info, place } = entry
