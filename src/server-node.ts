@@ -1,4 +1,17 @@
-/** `indexedcp/server-node`: the server's layers that need Node, and the whole server as one layer. */
+/**
+ * `indexedcp/server-node`: the server's layers that need Node, and the whole server as one layer.
+ *
+ * @example
+ * ```ts
+ * import { NodeRuntime } from "@effect/platform-node"
+ * import { Layer, Redacted } from "effect"
+ * import { Server } from "indexedcp/server-node"
+ *
+ * NodeRuntime.runMain(Layer.launch(Server.layer({ outputDir: "uploads", apiKey: Redacted.make("a key") })))
+ * ```
+ *
+ * @module
+ */
 export * as ApiKeysSqlite from "./server/ApiKeysSqlite.ts"
 export * as CompletionHookCommand from "./server/CompletionHookCommand.ts"
 export * as MetricsApp from "./server/MetricsApp.ts"

@@ -11,8 +11,9 @@ import { buffer } from "./buffer.ts"
 import { digest } from "./digest.ts"
 import { ledger } from "./ledger.ts"
 import { receive } from "./receive.ts"
+import { send } from "./send.ts"
 
-const cases: Readonly<Record<string, Case>> = { buffer, body, receive, digest, ledger }
+const cases: Readonly<Record<string, Case>> = { buffer, send, body, receive, digest, ledger }
 
 const args = process.argv.slice(2)
 const out = Url.fileURLToPath(new URL("../latest-parts", import.meta.url))

@@ -21,7 +21,7 @@ export const file = (file: BufferedFile) => {
     sentAs: file.name,
     size: file.size,
     chunks: file.chunks,
-    sha256: file.sha256,
+    sha256: Option.getOrNull(file.sha256),
     acknowledged: file.settledBytes,
     state,
     destination: Option.getOrNull(file.destination),
@@ -37,7 +37,7 @@ const outcome = (outcome: UploadEvent.Outcome) => ({
   name: outcome.path,
   serverName: Option.getOrNull(outcome.serverName),
   size: outcome.size,
-  sha256: outcome.sha256,
+  sha256: Option.getOrNull(outcome.sha256),
   state: outcome.state,
   ...(Option.isSome(outcome.error) ? { error: outcome.error.value } : {})
 })

@@ -17,6 +17,15 @@ export class ApiKeyMissing extends Schema.TaggedError<ApiKeyMissing>("indexedcp/
   message: Schema.String
 }) {}
 
+/**
+ * The key that a `Transport` shows to every server.
+ *
+ * @example
+ * ```ts
+ * const fixed = ApiKey.layer(Redacted.make("the server's key"))
+ * const fromEnvironment = ApiKey.layerFromEnv() // INDEXCP_API_KEY, else INDEXEDCP_API_KEY
+ * ```
+ */
 export class ApiKey extends Context.Tag("indexedcp/ApiKey")<ApiKey, {
   /** The key. Looked for at the first use, then kept. Never empty. */
   readonly get: Effect.Effect<Redacted.Redacted, ApiKeyMissing>

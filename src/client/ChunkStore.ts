@@ -19,10 +19,12 @@ import * as Stream from "effect/Stream"
 import * as Ranges from "../protocol/Ranges.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
-import type { ReadSource, SourceChanged, SourceError } from "./Source.ts"
+import * as Adopted from "./internal/adopted.ts"
+import type { External, SourceChanged, SourceError } from "./Source.ts"
 
 /** A file's number in its buffer; never used again for another one. */
 export const FileId = Schema.NonNegativeInt.pipe(Schema.brand("FileId"))
+/** See the schema of this name. */
 export type FileId = typeof FileId.Type
 
 /** A file about to be added. */
@@ -33,7 +35,7 @@ export interface NewFile {
   readonly source: string
   /** What servers are told. */
   readonly name: string
-  /** Bytes a piece; the last may be shorter. */
+  /** Bytes a chunk; the last may be shorter. */
   readonly chunkSize: number
   /** The endpoint that the file is for; `None`: the one that an upload names. */
   readonly destination: Option.Option<string>
@@ -43,9 +45,11 @@ export interface NewFile {
 
 /** What is known of the server a file goes to. */
 export interface Delivery {
+  /** A full URL. */
   readonly endpoint: string
   /** What the server is told: the file's `name`, unless an old server would mix it with another file. */
   readonly name: string
+  /** Under which the server knows it (PROTOCOL.md, "2. Revision 2"). */
   readonly uploadId: UploadId
   /** What the server speaks, once an answer has shown it. */
   readonly revision: Option.Option<1 | 2>
@@ -57,6 +61,7 @@ export interface Delivery {
 
 /** Why a file could not be sent, for now. */
 export interface Trouble {
+  /** For people. */
   readonly reason: string
   /** When it will be tried again: milliseconds since 1970. `None` when nobody is waiting for that. */
   readonly nextTry: Option.Option<number>
@@ -64,11 +69,13 @@ export interface Trouble {
 
 /** A sealed file. */
 export interface BufferedFile extends NewFile {
+  /** Its number in this buffer. */
   readonly id: FileId
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256.Sha256
-  /** Pieces; 0 for an empty file. */
+  /** Of the whole file. `None` only of an adopted file: it is known when that has been read to its end. */
+  readonly sha256: Option.Option<Sha256.Sha256>
+  /** How many of `chunkSize` bytes, the last perhaps shorter; 0 for an empty file. */
   readonly chunks: number
   /**
    * Above 0 only for a file that the Python client had half sent: the bytes before this chunk are at the server and
@@ -93,13 +100,19 @@ export interface BufferedFile extends NewFile {
 
 /** A file that a server holds as a whole, as it is remembered after it has left the buffer. */
 export interface DeliveryReceipt {
+  /** As the user typed it. */
   readonly path: string
+  /** What the server was told. */
   readonly name: string
+  /** The final name on the server. */
   readonly serverName: string
   /** Bytes. */
   readonly size: number
+  /** Of the whole file. */
   readonly sha256: Sha256.Sha256
+  /** The full URL that it was sent to. */
   readonly endpoint: string
+  /** Under which the server still knows it, for some time. */
   readonly uploadId: UploadId
   /** What the server spoke: of a revision-1 server it is only known that it answered every chunk. */
   readonly revision: 1 | 2
@@ -113,13 +126,14 @@ export interface DeliveryReceipt {
 export interface ExternalFile extends NewFile {
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256.Sha256
 }
 
 /** Bytes read back, and their hash. */
 export interface Piece {
   readonly bytes: Uint8Array
   readonly sha256: Sha256.Sha256
+  /** The hash of the whole file: of an adopted one, where these bytes end with it. */
+  readonly whole?: Sha256.Sha256
 }
 
 /** The buffer itself cannot be used: it cannot be opened, is locked for long, full, damaged, or of a newer program. */
@@ -153,6 +167,8 @@ export class PieceDamaged extends Schema.TaggedError<PieceDamaged>("indexedcp/Pi
 }) {}
 
 /**
+ * The buffer. Layers: `layerMemory` here, and `ChunkStoreSqlite.layer`.
+ *
  * What a method has done when it returns survives the death of the program. "Durable on return" says that it survives a loss
  * of power too. Whatever else was done before that is durable then as well: a loss of power takes only the last of it.
  */
@@ -162,7 +178,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /**
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
-   * durable. Every piece but the last has `chunkSize` bytes; no piece is empty.
+   * durable. A piece is one or more whole chunks of `chunkSize` bytes, the last of the file perhaps shorter; none is empty.
    */
   readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
@@ -177,9 +193,17 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * Keeps track of a file that is sent from where it lies. The same source in the same version and chunk size is the one that
    * was adopted before, with all that is known of its delivery; one of another version is dropped. Durable on return. It is not
-   * listed, and can be read only by the program that gave `read`.
+   * listed, and can be read only by the program that gave `open`.
    */
-  readonly adopt: (file: ExternalFile, read: ReadSource) => Effect.Effect<FileId, ChunkStoreError>
+  readonly adopt: (file: ExternalFile, open: External["open"]) => Effect.Effect<FileId, ChunkStoreError>
+
+  /**
+   * `adopt` for many new ones, in one transaction. `None` in place of one whose source was adopted before, and is left as it
+   * is, or stands there twice. Durable on return.
+   */
+  readonly adoptAll: (
+    files: ReadonlyArray<{ readonly file: ExternalFile; readonly open: External["open"] }>
+  ) => Effect.Effect<ReadonlyArray<Option.Option<BufferedFile>>, ChunkStoreError>
 
   /** The file that was adopted from a source and is not delivered yet. */
   readonly adopted: (source: string) => Effect.Effect<Option.Option<BufferedFile>, ChunkStoreError>
@@ -190,16 +214,20 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /** All sealed files, oldest first, read in pages. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
 
+  /** A sealed or adopted file. */
   readonly get: (file: FileId) => Effect.Effect<BufferedFile, NotBuffered | ChunkStoreError>
 
   /**
    * The bytes `from` to `to` (not included) of a sealed file, checked against the hashes taken when they were added; of an
-   * adopted one, what its source holds.
+   * adopted one, what its source holds. The hash of that as a whole runs along, and is there with its last byte: what was not
+   * read before is read then. They may lie in `into`, which has room for them, or in memory of the store's own; a failed or
+   * interrupted reading may write to `into` later.
    */
   readonly read: (
     file: FileId,
     from: number,
-    to: number
+    to: number,
+    into?: Uint8Array
   ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | SourceError | SourceChanged | ChunkStoreError>
 
   /**
@@ -217,6 +245,14 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
       readonly known?: Partial<Pick<Delivery, "revision" | "serverName" | "sending">>
     }
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
+  /**
+   * The bytes of small files that were added, each whole and with the hash that it had then. Those that are not here like
+   * that are left out: `read` says why.
+   */
+  readonly readAll: (
+    files: ReadonlyArray<BufferedFile>
+  ) => Effect.Effect<ReadonlyMap<FileId, Uint8Array>, ChunkStoreError>
 
   /** What has been settled since `startDelivery`. */
   readonly settled: (file: FileId) => Effect.Effect<Ranges.Ranges, NotBuffered | ChunkStoreError>
@@ -236,6 +272,14 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
     file: FileId,
     to: Pick<Delivery, "endpoint" | "name" | "uploadId">
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
+  /**
+   * `claim` and `startDelivery` for many whose first chunk is on its way from now on (`sending` is 0), in one transaction.
+   * Returns those that it did this with: files that were never sent nor given up, and that nobody holds. Durable on return.
+   */
+  readonly startAll: (
+    files: ReadonlyArray<{ readonly file: FileId; readonly to: Pick<Delivery, "endpoint" | "name" | "uploadId"> }>
+  ) => Effect.Effect<ReadonlySet<FileId>, ChunkStoreError, Scope.Scope>
 
   /** Changes what is known of the server. Durable on return. Needs `startDelivery` before it. */
   readonly remember: (
@@ -259,8 +303,16 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
    */
   readonly delivered: (
     file: FileId,
-    as: { readonly serverName: string; readonly resent: boolean }
+    as: Pick<DeliveryReceipt, "serverName" | "resent" | "sha256">
   ) => Effect.Effect<void, NotBuffered | ChunkStoreError>
+
+  /**
+   * `delivered` for many that a server of revision 2 holds, in one transaction. Returns those that were in the buffer. A loss
+   * of power may take it back.
+   */
+  readonly deliveredAll: (
+    files: ReadonlyArray<{ readonly file: FileId } & Pick<DeliveryReceipt, "serverName" | "sha256">>
+  ) => Effect.Effect<ReadonlySet<FileId>, ChunkStoreError>
 
   /** The receipts, oldest first, read in pages. */
   readonly receipts: Stream.Stream<DeliveryReceipt, ChunkStoreError>
@@ -290,8 +342,8 @@ interface HeldPiece {
 }
 
 interface Held extends Omit<BufferedFile, "settledBytes" | "held"> {
-  /** Of a file that is sent from where it lies. */
-  readonly external?: ReadSource
+  /** It is sent from where it lies. */
+  readonly external: boolean
   readonly state: "adding" | "sealed"
   readonly pieces: Array<HeldPiece>
   readonly settled: Ranges.Ranges
@@ -338,6 +390,7 @@ const makeMemory = Effect.gen(function*() {
   const files = new Map<FileId, Held>()
   const claimed = new Set<FileId>()
   const receipts: Array<DeliveryReceipt & Pick<NewFile, "source" | "version">> = []
+  const adopted = Adopted.make()
 
   const toFile = ({ external: _external, pieces: _pieces, settled, state: _state, ...file }: Held): BufferedFile => ({
     ...file,
@@ -370,6 +423,7 @@ const makeMemory = Effect.gen(function*() {
   const remove = ({ id }: Held) => {
     files.delete(id)
     claimed.delete(id)
+    adopted.forget(id)
   }
 
   const letGo = (file: FileId) => {
@@ -405,9 +459,10 @@ const makeMemory = Effect.gen(function*() {
             id,
             addedAt,
             size: 0,
-            sha256: Sha256.empty,
+            sha256: Option.none(),
             chunks: 0,
             pieces: [],
+            external: false,
             state: "adding"
           })
           return id
@@ -417,35 +472,52 @@ const makeMemory = Effect.gen(function*() {
     append: (file, bytes) =>
       whenAdding(file, (held) => {
         const { chunkSize, pieces, size } = held
-        if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || size % chunkSize !== 0) {
-          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, where ${chunkSize} were due`)
+        if (bytes.byteLength === 0 || size % chunkSize !== 0) {
+          return Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${size}, of chunks of ${chunkSize}`)
         }
         pieces.push({ bytes: bytes.slice(), sha256: Sha256.of(bytes), start: size, stop: size + bytes.byteLength })
-        files.set(file, { ...held, size: size + bytes.byteLength, chunks: pieces.length })
+        const end = size + bytes.byteLength
+        files.set(file, { ...held, size: end, chunks: Math.ceil(end / chunkSize) })
         return Effect.void
       }),
-    adopt: (file, read) =>
+    adopt: (file, open) =>
       Effect.map(Clock.currentTimeMillis, (addedAt) => {
-        const before = inState("sealed").filter(({ external, source }) =>
-          external !== undefined && source === file.source
-        )
+        const before = inState("sealed").filter(({ external, source }) => external && source === file.source)
         const same = before.find(({ chunkSize, version }) =>
           Equal.equals(version, file.version) && chunkSize === file.chunkSize
         )
         before.filter((held) => held !== same).forEach(remove)
         const id = same?.id ?? FileId.make(++lastId)
         const chunks = Math.ceil(file.size / file.chunkSize)
-        files.set(id, {
-          ...(same ?? { ...unsent, ...file, id, addedAt, chunks, pieces: [], state: "sealed" }),
-          external: read
-        })
+        if (same === undefined) {
+          const whole = { sha256: Option.none(), chunks, pieces: [], external: true }
+          files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
+        }
+        adopted.set(id, file.size, open)
         return id
       }),
+    adoptAll: (all) =>
+      Effect.map(Clock.currentTimeMillis, (addedAt) =>
+        all.map(({ file, open }) => {
+          if (inState("sealed").some(({ external, source }) => external && source === file.source)) {
+            return Option.none()
+          }
+          const id = FileId.make(++lastId)
+          const whole = {
+            sha256: Option.none(),
+            chunks: Math.ceil(file.size / file.chunkSize),
+            pieces: [],
+            external: true
+          }
+          files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
+          adopted.set(id, file.size, open)
+          return Option.some(toFile(files.get(id)!))
+        })),
     adopted: (source) =>
       Effect.sync(() =>
         Option.map(
           Option.fromNullable(
-            inState("sealed").find((held) => held.external !== undefined && held.source === source)
+            inState("sealed").find((held) => held.external && held.source === source)
           ),
           toFile
         )
@@ -462,23 +534,33 @@ const makeMemory = Effect.gen(function*() {
           return Effect.dieMessage(`sealed as ${whole.size} bytes, but ${held.size} were appended`)
         }
         const replaced = inState("sealed").filter(({ external, id, source }) =>
-          source === held.source && external === undefined && !claimed.has(id)
+          source === held.source && !external && !claimed.has(id)
         )
         replaced.forEach(remove)
-        files.set(file, { ...held, state: "sealed", sha256: whole.sha256 })
+        files.set(file, { ...held, state: "sealed", sha256: Option.some(whole.sha256) })
         return Effect.succeed(Option.map(Option.fromNullable(replaced.at(-1)), toFile))
       }).pipe(Effect.ensuring(signal)),
-    list: Stream.suspend(() =>
-      Stream.fromIterable(inState("sealed").filter(({ external }) => external === undefined).map(toFile))
-    ),
+    list: Stream.suspend(() => Stream.fromIterable(inState("sealed").filter(({ external }) => !external).map(toFile))),
     get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
-    read: (file, from, to) =>
+    read: (file, from, to, into) =>
       whenSealed(
         file,
         (held): Effect.Effect<Piece, PieceDamaged | SourceError | SourceChanged> =>
-          held.external === undefined
-            ? readHeld(held, from, to)
-            : Effect.map(held.external(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
+          held.external ? adopted.read(file, from, to, into) : readHeld(held, from, to)
+      ),
+    readAll: (asked) =>
+      Effect.map(
+        Effect.forEach(asked, ({ id, sha256, size }) =>
+          Effect.option(Effect.suspend(() => {
+            const held = files.get(id)
+            return held?.state === "sealed" && !held.external
+              ? Effect.filterOrFail(readHeld(held, 0, size), (piece) => Option.contains(sha256, piece.sha256))
+              : Effect.fail(undefined)
+          }))),
+        (found) =>
+          new Map(
+            found.flatMap((piece, at) => Option.isSome(piece) ? [[asked[at]!.id, piece.value.bytes] as const] : [])
+          )
       ),
     settle: (file, from, to, options) =>
       change(file, (held) => {
@@ -495,15 +577,40 @@ const makeMemory = Effect.gen(function*() {
       }),
     settled: (file) => whenSealed(file, ({ settled }) => Effect.succeed(settled)),
     claim: (file) =>
+      Effect.zipRight(
+        Effect.acquireRelease(
+          whenSealed(file, ({ path }): Effect.Effect<void, AlreadyClaimed> => {
+            if (claimed.has(file)) {
+              return new AlreadyClaimed({ file, message: `This program is sending ${path} already` })
+            }
+            claimed.add(file)
+            return Effect.void
+          }),
+          () => Effect.zipRight(Effect.sync(() => letGo(file)), signal)
+        ),
+        adopted.keepOpen(file)
+      ),
+    startAll: (asked) =>
       Effect.acquireRelease(
-        whenSealed(file, ({ path }): Effect.Effect<void, AlreadyClaimed> => {
-          if (claimed.has(file)) {
-            return new AlreadyClaimed({ file, message: `This program is sending ${path} already` })
+        Effect.sync(() => {
+          const started = new Set<FileId>()
+          for (const { file, to } of asked) {
+            const held = files.get(file)
+            if (held?.state !== "sealed" || claimed.has(file)) continue
+            if (Option.isSome(held.delivery) || Option.isSome(held.failure)) continue
+            const unknown = { revision: Option.none(), serverName: Option.none() }
+            files.set(file, { ...held, delivery: Option.some({ ...to, ...unknown, sending: Option.some(0) }) })
+            claimed.add(file)
+            started.add(file)
           }
-          claimed.add(file)
-          return Effect.void
+          return started
         }),
-        () => Effect.zipRight(Effect.sync(() => letGo(file)), signal)
+        (started) =>
+          Effect.suspend(() => {
+            const left = [...started].filter((file) => claimed.has(file))
+            left.forEach(letGo)
+            return left.length > 0 ? signal : Effect.void
+          })
       ),
     startDelivery: (file, to) =>
       change(file, () => ({
@@ -526,12 +633,28 @@ const makeMemory = Effect.gen(function*() {
           const delivery = Option.getOrUndefined(held.delivery)
           const revision = Option.getOrUndefined(delivery?.revision ?? Option.none())
           if (delivery === undefined || revision === undefined) return Effect.dieMessage("delivered before it was sent")
-          const { path, sha256, size, source, version } = held
+          const { path, size, source, version } = held
           const { endpoint, name, uploadId } = delivery
-          receipts.push({ path, name, size, sha256, endpoint, uploadId, revision, deliveredAt, source, version, ...as })
+          receipts.push({ path, name, size, endpoint, uploadId, revision, deliveredAt, source, version, ...as })
           remove(held)
           return Effect.void
         })),
+    deliveredAll: (done) =>
+      Effect.map(Clock.currentTimeMillis, (deliveredAt) => {
+        const known = done.flatMap(({ file, serverName, sha256 }) => {
+          const held = files.get(file)
+          const delivery = Option.getOrUndefined(held?.delivery ?? Option.none())
+          return held?.state === "sealed" && delivery !== undefined ? [{ delivery, held, serverName, sha256 }] : []
+        })
+        for (const { delivery, held, serverName, sha256 } of known) {
+          const { path, size, source, version } = held
+          const { endpoint, name, uploadId } = delivery
+          const more = { revision: 2 as const, resent: false, serverName, deliveredAt }
+          receipts.push({ path, name, size, sha256, endpoint, uploadId, source, version, ...more })
+          remove(held)
+        }
+        return new Set(known.map(({ held }) => held.id))
+      }),
     receipts: Stream.suspend(() =>
       Stream.fromIterable(receipts.map(({ source: _source, version: _version, ...receipt }) => receipt))
     ),

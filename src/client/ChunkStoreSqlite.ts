@@ -14,6 +14,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as ChunkStore from "./ChunkStore.ts"
+import * as Adopted from "./internal/adopted.ts"
 import * as Arrivals from "./internal/sqliteArrivals.ts"
 import type { Database } from "./internal/sqliteDatabase.ts"
 import * as SqliteDatabase from "./internal/sqliteDatabase.ts"
@@ -24,7 +25,7 @@ import * as Rows from "./internal/sqliteRows.ts"
 import * as SqliteSchema from "./internal/sqliteSchema.ts"
 import * as Settle from "./internal/sqliteSettle.ts"
 import * as Space from "./internal/sqliteSpace.ts"
-import type { ReadSource } from "./Source.ts"
+import type { External } from "./Source.ts"
 
 const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 
@@ -32,6 +33,9 @@ const ownFolder = (): string => Path.join(Os.homedir(), ".indexcp")
 export const defaultFile = (dbName: string): string => Path.join(ownFolder(), `${dbName}.db`)
 
 const pageRows = 500
+
+/** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
+const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
 
 const sizeText = (bytes: number): string => {
   const [unit, name] = bytes < 1024 ** 3 ? [1024 ** 2, "MiB"] : [1024 ** 3, "GiB"]
@@ -70,6 +74,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     )
     return row ?? (yield* notBuffered(file))
   })
+
+  /** That it is there, without its row. */
+  const isSealed = (file: ChunkStore.FileId) =>
+    Effect.filterOrFail(
+      sql`SELECT 1 FROM files WHERE id = ${file} AND state = 'sealed'`,
+      (rows) => rows.length > 0,
+      () => notBuffered(file)
+    )
 
   /** Rows as files, from within a `read` or `write`. */
   const toFiles = (rows: ReadonlyArray<Rows.FileRow>) =>
@@ -143,13 +155,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       )
       if (row === undefined) return yield* gone(file)
       const { start, stop: chunkSize } = row
-      if (bytes.byteLength === 0 || bytes.byteLength > chunkSize || start % chunkSize !== 0) {
-        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, where ${chunkSize} were due`)
+      if (bytes.byteLength === 0 || start % chunkSize !== 0) {
+        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, of chunks of ${chunkSize}`)
       }
       if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
       yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
         VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
-      yield* sql`UPDATE files SET size = size + ${bytes.byteLength}, chunks = chunks + 1 WHERE id = ${file}`
+      yield* sql`UPDATE files SET size = size + ${bytes.byteLength},
+        chunks = chunks + ${Math.ceil(bytes.byteLength / chunkSize)} WHERE id = ${file}`
     }))
     yield* SqliteDatabase.breathe
   })
@@ -188,8 +201,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     return replaced
   })
 
-  /** How files that are sent from where they lie are read. */
-  const readers = new Map<ChunkStore.FileId, ReadSource>()
+  const adoptedFiles = Adopted.make()
 
   const externals = (source: string) =>
     Effect.flatMap(
@@ -197,7 +209,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       Rows.decodeFiles
     )
 
-  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, reader: ReadSource) {
+  const adopt = Effect.fn("ChunkStore.adopt")(function*(file: ChunkStore.ExternalFile, open: External["open"]) {
     const now = yield* Clock.currentTimeMillis
     const version = Option.getOrNull(file.version)
     const id = yield* write(Effect.gen(function*() {
@@ -207,21 +219,61 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* Effect.forEach(stale, ({ id }) => update(id, { state: "dropping", owner: null, hold: null }), {
         discard: true
       })
-      stale.forEach(({ id }) => readers.delete(id))
+      stale.forEach(({ id }) => adoptedFiles.forget(id))
       if (same !== undefined) return same.id
       const [row] = yield* Effect.flatMap(
         sql`INSERT INTO files
-          (state, external, path, source, name, chunk_size, size, sha256, chunks, destination, version, added_at) VALUES
-          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${file.sha256},
-          ${Math.ceil(file.size / file.chunkSize)}, ${
-          Option.getOrNull(file.destination)
-        }, ${version}, ${now}) RETURNING id`,
+          (state, external, path, source, name, chunk_size, size, chunks, destination, version, added_at) VALUES
+          ('sealed', 1, ${file.path}, ${file.source}, ${file.name}, ${file.chunkSize}, ${file.size}, ${
+          Math.ceil(file.size / file.chunkSize)
+        }, ${Option.getOrNull(file.destination)}, ${version}, ${now}) RETURNING id`,
         Rows.decodeIds
       )
       return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
     }))
-    readers.set(id, reader)
+    adoptedFiles.set(id, file.size, open)
     return id
+  })
+
+  const adoptAll = Effect.fn("ChunkStore.adoptAll")(function*(
+    all: Parameters<ChunkStore.ChunkStore["Type"]["adoptAll"]>[0]
+  ) {
+    const addedAt = yield* Clock.currentTimeMillis
+    const ids = yield* write(Effect.gen(function*() {
+      const known = yield* Effect.flatMap(
+        sql`SELECT source FROM files WHERE source IN (SELECT value FROM json_each(${
+          json(all.map(({ file }) => file.source))
+        })) AND state = 'sealed' AND external = 1`,
+        Rows.decodeSources
+      )
+      const taken = new Set(known.map(({ source }) => source))
+      const fresh = all.flatMap(({ file }) => {
+        if (taken.has(file.source)) return []
+        taken.add(file.source)
+        return [{
+          ...file,
+          destination: Option.getOrNull(file.destination),
+          version: Option.getOrNull(file.version),
+          chunks: Math.ceil(file.size / file.chunkSize)
+        }]
+      })
+      const added = yield* Effect.flatMap(
+        sql`INSERT INTO files
+          (state, external, path, source, name, chunk_size, size, chunks, destination, version, added_at)
+          SELECT 'sealed', 1, value ->> 'path', value ->> 'source', value ->> 'name', value ->> 'chunkSize',
+          value ->> 'size', value ->> 'chunks', value ->> 'destination', value ->> 'version',
+          ${addedAt} FROM json_each(${json(fresh)}) RETURNING id, source`,
+        Rows.decodeAdopted
+      )
+      return new Map(added.map(({ id, source }) => [source, id]))
+    }))
+    return all.map(({ file, open }) => {
+      const id = ids.get(file.source)
+      if (id === undefined) return Option.none()
+      ids.delete(file.source)
+      adoptedFiles.set(id, file.size, open)
+      return Option.some(Rows.unsent({ ...file, id, addedAt }))
+    })
   })
 
   const adopted = (source: string) =>
@@ -234,15 +286,29 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       (known) => known.length > 0
     )
 
-  const readBytes = (file: ChunkStore.FileId, from: number, to: number) => {
-    const reader = readers.get(file)
-    return reader === undefined
-      ? stored.range(read(sealed(file)), file, from, to)
-      : Effect.zipRight(
-        read(sealed(file)),
-        Effect.map(reader(from, to), (bytes) => ({ bytes, sha256: Sha256.of(bytes) }))
-      )
-  }
+  const readBytes = (file: ChunkStore.FileId, from: number, to: number, into?: Uint8Array) =>
+    adoptedFiles.has(file)
+      ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, into))
+      : stored.range(read(sealed(file)), file, from, to, into)
+
+  const readAll = (files: ReadonlyArray<ChunkStore.BufferedFile>) =>
+    Effect.map(
+      read(Effect.flatMap(
+        sql`SELECT file, data FROM pieces WHERE file IN (SELECT value FROM json_each(${
+          json(files.map(({ id }) => id))
+        })) AND encoding = 0 ORDER BY file, start`,
+        Rows.decodeData
+      )),
+      (rows) => {
+        const pieces = new Map<ChunkStore.FileId, Array<Uint8Array>>()
+        for (const { data, file } of rows) pieces.set(file, [...(pieces.get(file) ?? []), data])
+        return new Map(files.flatMap(({ id, sha256, size }) => {
+          const found = pieces.get(id) ?? []
+          const bytes = found.length === 1 ? found[0]! : Buffer.concat(found)
+          return bytes.length === size && Option.contains(sha256, Sha256.of(bytes)) ? [[id, bytes] as const] : []
+        }))
+      }
+    )
 
   const get = (file: ChunkStore.FileId) =>
     Effect.map(
@@ -288,12 +354,12 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const forget = (file?: ChunkStore.FileId) =>
     Effect.zipRight(
       stored.forget(file),
-      Effect.sync(() => void (file === undefined ? readers.clear() : readers.delete(file)))
+      Effect.sync(() => adoptedFiles.forget(file))
     )
 
   const delivered = (
     file: ChunkStore.FileId,
-    { resent, serverName }: { readonly serverName: string; readonly resent: boolean }
+    { resent, serverName, sha256 }: Parameters<ChunkStore.ChunkStore["Type"]["delivered"]>[1]
   ) =>
     Effect.gen(function*() {
       const known = yield* read(sealed(file))
@@ -303,7 +369,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         const now = yield* Clock.currentTimeMillis
         yield* sql`INSERT INTO receipts
           (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
-          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, sha256, endpoint, upload_id, revision, ${
+          SELECT source, version, path, coalesce(sent_name, name), ${serverName}, size, ${sha256}, endpoint, upload_id, revision, ${
           resent ? 1 : 0
         }, ${now}
           FROM files WHERE id = ${file}`
@@ -312,6 +378,28 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       }))
       yield* forget(file)
       yield* isDone ? space.trim : space.reclaim
+    })
+
+  const deliveredAll = (done: Parameters<ChunkStore.ChunkStore["Type"]["deliveredAll"]>[0]) =>
+    Effect.gen(function*() {
+      const now = yield* Clock.currentTimeMillis
+      const these = json(done)
+      const ids = sql`(SELECT value ->> 'file' FROM json_each(${these}))`
+      const gone = yield* writeUnsynced(Effect.gen(function*() {
+        yield* sql`INSERT INTO receipts
+          (source, version, path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
+          SELECT source, version, files.path, coalesce(sent_name, name), value ->> 'serverName', size, value ->> 'sha256', endpoint, upload_id,
+          2, 0, ${now} FROM json_each(${these}) CROSS JOIN files ON files.id = value ->> 'file' AND state = 'sealed'`
+        yield* sql`DELETE FROM pieces WHERE file IN (SELECT id FROM files WHERE id IN ${ids} AND state = 'sealed')`
+        yield* sql`DELETE FROM settled WHERE file IN ${ids}`
+        return yield* Effect.flatMap(
+          sql`DELETE FROM files WHERE id IN ${ids} AND state = 'sealed' RETURNING id`,
+          Rows.decodeIds
+        )
+      }))
+      for (const { id } of gone) adoptedFiles.forget(id)
+      yield* space.trim
+      return new Set(gone.map(({ id }) => id))
     })
 
   const claim = Effect.fn("ChunkStore.claim")(function*(file: ChunkStore.FileId) {
@@ -337,6 +425,37 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       yield* update(file, { owner: me, hold, ...owner !== null && { next_try: null } })
     }))
     yield* Effect.acquireRelease(stored.keepFor(file), () => stored.forget(file))
+    yield* adoptedFiles.keepOpen(file)
+  })
+
+  const startAll = Effect.fn("ChunkStore.startAll")(function*(
+    files: ReadonlyArray<{
+      readonly file: ChunkStore.FileId
+      readonly to: Pick<ChunkStore.Delivery, "endpoint" | "name" | "uploadId">
+    }>
+  ) {
+    const me = yield* owners.me
+    const hold = yield* owners.hold
+    yield* Effect.addFinalizer(() =>
+      writeUnsynced(
+        sql`UPDATE files SET owner = NULL, hold = NULL WHERE owner = ${me} AND hold = ${hold} RETURNING id`
+      ).pipe(
+        Effect.tap((ended) => ended.length > 0 ? signal : Effect.void),
+        Effect.ignoreLogged
+      )
+    )
+    const started = yield* write(Effect.zipRight(
+      owners.beat(me),
+      Effect.flatMap(
+        sql`UPDATE files SET owner = ${me}, hold = ${hold}, sending = 0, trouble = NULL, next_try = NULL,
+          endpoint = value ->> 'endpoint', sent_name = value ->> 'name', upload_id = value ->> 'uploadId'
+          FROM json_each(${json(files.map(({ file, to }) => ({ file, ...to })))})
+          WHERE files.id = value ->> 'file' AND state = 'sealed' AND owner IS NULL AND endpoint IS NULL
+          AND failure IS NULL AND first_index = 0 RETURNING files.id`,
+        Rows.decodeIds
+      )
+    ))
+    return new Set(started.map(({ id }) => id))
   })
 
   const startDelivery = (
@@ -386,12 +505,15 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     list,
     get,
     adopt,
+    adoptAll,
     adopted,
     knows,
     read: readBytes,
+    readAll,
     settle,
     settled,
     claim,
+    startAll,
     startDelivery,
     remember,
     setFailure: (file, reason) =>
@@ -407,6 +529,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         )
       ),
     delivered,
+    deliveredAll,
     receipts,
     arrivals,
     drop: (file) => dropSealed(sql`id = ${file}`, file),

@@ -20,6 +20,7 @@ import * as Schema from "effect/Schema"
 import * as Crypto from "node:crypto"
 import * as Net from "node:net"
 import * as Tls from "node:tls"
+import { IterableBodies } from "./internal/iterableBodies.ts"
 
 /** A certificate that cannot be read, or a proxy's address that is none. */
 export class HttpClientSettingsError
@@ -29,6 +30,7 @@ export class HttpClientSettingsError
   })
 {}
 
+/** What the client trusts, and how long it tries to connect. */
 export interface HttpClientOptions {
   /** PEM text of certificates, or of their authorities, that are trusted besides those that Node trusts. */
   readonly caCertificates: string
@@ -174,4 +176,7 @@ const client = HttpClient.layerMergedContext(
 export const layer = (
   options: Partial<HttpClientOptions> = {}
 ): Layer.Layer<HttpClient.HttpClient, HttpClientSettingsError> =>
-  Layer.provide(client, Layer.scoped(NodeHttpClient.Dispatcher, makeDispatcher(options)))
+  Layer.merge(
+    Layer.provide(client, Layer.scoped(NodeHttpClient.Dispatcher, makeDispatcher(options))),
+    Layer.succeed(IterableBodies, true)
+  )

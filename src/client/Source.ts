@@ -6,6 +6,8 @@
 import type * as PlatformError from "@effect/platform/Error"
 import * as FileSystem from "@effect/platform/FileSystem"
 import * as Path from "@effect/platform/Path"
+import * as Arr from "effect/Array"
+import * as Chunk from "effect/Chunk"
 import * as Clock from "effect/Clock"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
@@ -13,6 +15,7 @@ import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
+import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Walk from "./internal/walk.ts"
 import { folderName, sentName } from "./SentName.ts"
@@ -30,8 +33,8 @@ export class SourceChanged extends Schema.TaggedError<SourceChanged>("indexedcp/
   message: Schema.String
 }) {}
 
-/** Reads bytes `from` to `to` (not included), and makes sure that the source is still what it was. */
-export type ReadSource = (from: number, to: number) => Effect.Effect<Uint8Array, SourceError | SourceChanged>
+/** Fills `into` with the bytes from `from` on, and makes sure that the source is still what it was. */
+export type ReadSource = (into: Uint8Array, from: number) => Effect.Effect<void, SourceError | SourceChanged>
 
 /** A source whose bytes can be read again, from anywhere in it. */
 export interface External {
@@ -39,10 +42,19 @@ export interface External {
   readonly size: number
   /** Another one when the source has changed. */
   readonly version: string
-  /** Fails with `SourceChanged` as soon as the version is another one. */
-  readonly read: ReadSource
+  /** Opens it until the scope closes. This and the reading fail with `SourceChanged` as soon as the version is another one. */
+  readonly open: Effect.Effect<ReadSource, SourceError | SourceChanged, Scope.Scope>
 }
 
+/**
+ * Named bytes. {@link file}, {@link folder}, {@link stream} and {@link asyncIterable} make them; so can you.
+ *
+ * @example
+ * ```ts
+ * const report = yield* Source.file("report.pdf")
+ * const dump = Source.asyncIterable("shop.sql", pgDump.stdout)
+ * ```
+ */
 export interface Source {
   /** As the user typed it: what lists and results show. */
   readonly path: string
@@ -54,6 +66,14 @@ export interface Source {
   readonly bytes: (chunkSize: number) => Stream.Stream<Uint8Array, SourceError>
   /** The source as it is now, where its bytes need not be copied to be sent again. */
   readonly external?: Effect.Effect<External, SourceError>
+  /** The source as it was found, where somebody has looked at it already. */
+  readonly found?: Found
+}
+
+/** A source as it was found. */
+export interface Found extends External {
+  /** All its bytes, if it still is what it was found to be; meant for small ones. */
+  readonly bytes: Effect.Effect<Option.Option<Uint8Array>>
 }
 
 const explain = (path: string) => (error: PlatformError.PlatformError) =>
@@ -72,36 +92,51 @@ const versionOf = ({ dev, ino, mtime, size }: FileSystem.File.Info): string =>
   [size, Option.match(mtime, { onNone: () => "", onSome: (at) => at.getTime() }), dev, Option.getOrElse(ino, () => "")]
     .join(":")
 
-const external = (
+/** A file that was looked at. */
+const foundAs = (
   fileSystem: FileSystem.FileSystem,
   path: string,
-  absolute: string
-): Effect.Effect<External, SourceError> =>
-  Effect.gen(function*() {
-    const info = yield* fileSystem.stat(absolute)
-    const version = versionOf(info)
-    const changed = new SourceChanged({ path, message: `${path} was changed while it was sent; nothing was published` })
-    return {
-      size: Number(info.size),
-      version,
-      read: (from: number, to: number) =>
-        Effect.scoped(Effect.gen(function*() {
-          const handle = yield* fileSystem.open(absolute)
-          yield* handle.seek(FileSystem.Size(from), "start")
-          const bytes = new Uint8Array(to - from)
-          for (let filled = 0; filled < bytes.length;) {
-            const read = Number(yield* handle.read(bytes.subarray(filled)))
-            if (read === 0) return yield* changed
-            filled += read
-          }
-          // behind the reading: what was read is of the version that was meant
-          if (versionOf(yield* handle.stat) !== version || versionOf(yield* fileSystem.stat(absolute)) !== version) {
-            return yield* changed
-          }
-          return bytes
-        })).pipe(Effect.catchAll((error) => Effect.fail(error._tag === "SourceChanged" ? error : explain(path)(error))))
+  absolute: string,
+  info: FileSystem.File.Info
+): Found => {
+  const version = versionOf(info)
+  const changed = () =>
+    new SourceChanged({ path, message: `${path} was changed while it was sent; nothing was published` })
+  const told = Effect.mapError((error: PlatformError.PlatformError | SourceChanged) =>
+    error._tag === "SourceChanged" ? error : explain(path)(error)
+  )
+  const fill = Effect.fnUntraced(function*(handle: FileSystem.File, into: Uint8Array) {
+    for (let filled = 0; filled < into.length;) {
+      const read = Number(yield* handle.read(into.subarray(filled)))
+      if (read === 0) return yield* changed()
+      filled += read
     }
-  }).pipe(Effect.mapError((error) => explain(path)(error)))
+  })
+  const read = (handle: FileSystem.File): ReadSource =>
+    Effect.fnUntraced(function*(into, from) {
+      yield* handle.seek(FileSystem.Size(from), "start")
+      yield* fill(handle, into)
+      // behind the reading, so that what was read is of the version that was meant. The path leads to the open file as long
+      // as the number on the disk is the same: no other file gets it meanwhile
+      if (versionOf(yield* fileSystem.stat(absolute)) !== version) return yield* changed()
+    }, told)
+  return {
+    size: Number(info.size),
+    version,
+    bytes: Effect.scoped(Effect.gen(function*() {
+      const handle = yield* fileSystem.open(absolute)
+      const bytes = new Uint8Array(Number(info.size))
+      yield* fill(handle, bytes)
+      // behind the reading, as above
+      return versionOf(yield* handle.stat) === version ? Option.some(bytes) : Option.none()
+    })).pipe(Effect.catchAll(() => Effect.succeedNone)),
+    open: fileSystem.open(absolute).pipe(
+      Effect.tap((handle) => Effect.filterOrFail(handle.stat, (now) => versionOf(now) === version, changed)),
+      Effect.map(read),
+      told
+    )
+  }
+}
 
 /** What cannot be sent, by what it is. */
 const special: Readonly<Record<Exclude<FileSystem.File.Type, "File">, string>> = {
@@ -114,15 +149,20 @@ const special: Readonly<Record<Exclude<FileSystem.File.Type, "File">, string>> =
   Unknown: "is not a file"
 }
 
-const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, name, path }: Walk.Place): Source => ({
+const onDisk = (fileSystem: FileSystem.FileSystem, { absolute, info, name, path }: Walk.Found): Source => ({
   path,
   source: absolute,
   name,
-  external: external(fileSystem, path, absolute),
+  found: foundAs(fileSystem, path, absolute, info),
+  external: Effect.map(
+    Effect.mapError(fileSystem.stat(absolute), explain(path)),
+    (now) => foundAs(fileSystem, path, absolute, now)
+  ),
   bytes: (chunkSize) =>
     Stream.mapError(fileSystem.stream(absolute, { chunkSize: FileSystem.Size(chunkSize) }), explain(path))
 })
 
+/** How a source is called. */
 export interface NameOptions {
   /** What servers are told instead of the name that follows from the path. */
   readonly name?: string
@@ -136,9 +176,10 @@ export const file = (
   Effect.gen(function*() {
     const fileSystem = yield* FileSystem.FileSystem
     const absolute = (yield* Path.Path).resolve(path)
-    const { type } = yield* Effect.mapError(fileSystem.stat(absolute), explain(path))
+    const info = yield* Effect.mapError(fileSystem.stat(absolute), explain(path))
+    const { type } = info
     if (type !== "File") return yield* new SourceError({ path, message: `${path} ${special[type]}` })
-    return onDisk(fileSystem, { path, absolute, name: options.name ?? sentName(path) })
+    return onDisk(fileSystem, { info, path, absolute, name: options.name ?? sentName(path) })
   })
 
 const explainPassed = ({ path, reason }: Walk.Passed): SourceError =>
@@ -150,7 +191,7 @@ const explainPassed = ({ path, reason }: Walk.Passed): SourceError =>
  * The files of a folder and of those in it, sorted by name. Servers are told their paths from the named folder on:
  * `photos/2020/a.jpg` for `photos`, `../photos` and `/data/photos`; for `.` what is below it. An entry that cannot be
  * read, and all that is no file (links to folders too), comes as a `Left`, and the others go on. Lazy: a file is looked at
- * when it is asked for, and only the names of the folders on the way down are held.
+ * when it, or one just before it, is asked for, and only the names of the folders on the way down are held.
  */
 export const folder = (
   path: string,
@@ -165,11 +206,12 @@ export const folder = (
       Walk.make(fileSystem, paths, { path, absolute, name }),
       explain(path)
     )
-    return Stream.repeatEffectOption(walker.next).pipe(
+    return Stream.repeatEffectChunkOption(Effect.map(walker.next, Chunk.unsafeFromArray)).pipe(
       Stream.map(Either.mapBoth({ onLeft: explainPassed, onRight: (found) => onDisk(fileSystem, found) }))
     )
   }))
 
+/** When a file that appears is taken. */
 export interface ArrivingOptions {
   /** How long a file must have stayed as it is. Default 2 seconds. */
   readonly settle?: Duration.DurationInput
@@ -244,21 +286,21 @@ export const arriving = (
         return Option.some(onDisk(fileSystem, found))
       })
 
-    const next: Effect.Effect<Source> = Effect.gen(function*() {
+    const next = Effect.gen(function*() {
       while (true) {
         const found = yield* Effect.option(walker.next)
         if (Option.isNone(found)) {
           yield* lookAgain
-        } else if (Either.isRight(found.value)) {
-          const source = yield* settled(found.value.right)
-          if (Option.isSome(source)) return source.value
-        } else if (!isGone(found.value.left)) {
-          isWhole = false
+          continue
         }
+        const [passed, files] = Arr.separate(found.value)
+        if (!passed.every(isGone)) isWhole = false
+        const sources = Arr.getSomes(yield* Effect.forEach(files, settled))
+        if (sources.length > 0) return Chunk.unsafeFromArray(sources)
       }
     })
 
-    return Stream.repeatEffect(next)
+    return Stream.repeatEffectChunk(next)
   }))
 
 const messageOf = (cause: unknown): string =>

@@ -9,6 +9,7 @@ import type * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import type { Chunk } from "../protocol/ChunkHeaders.ts"
 import type { Receipt } from "../protocol/Receipt.ts"
+import type { UploadBatch, Whole } from "../protocol/UploadBatch.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
 import type { UploadLimit } from "../protocol/UploadLimit.ts"
 import type { UploadState } from "../protocol/UploadState.ts"
@@ -47,6 +48,10 @@ export const isRefused = Schema.is(Refused)
 /** Whether an error of any kind is a {@link TransportError}. */
 export const isTransportError = Schema.is(Schema.Union(Unreachable, NoAnswer, Refused, ApiKeyMissing))
 
+/**
+ * Why an exchange failed. `Unreachable` may be tried again at once, after `NoAnswer` the server may have the bytes,
+ * `Refused` says what by its status, and without a key nothing is sent.
+ */
 export type TransportError = Unreachable | NoAnswer | Refused | ApiKeyMissing
 
 /** A chunk to be sent; its `upload` is `None` for a request of revision 1 only. */
@@ -57,15 +62,35 @@ export interface Outgoing {
   readonly body: Uint8Array
 }
 
+/** Whole files to be sent in one body. */
+export interface OutgoingBatch {
+  /** A full URL. */
+  readonly endpoint: string
+  readonly files: ReadonlyArray<Whole>
+}
+
 /** A 200 that counts (PROTOCOL.md, "Which answers count, for a client"). */
 export interface Acknowledged {
   readonly receipt: Receipt
   readonly limit: UploadLimit
+  /** What the server takes in one request, where it does. */
+  readonly batch?: UploadBatch
 }
 
+/**
+ * One exchange with a server, tried once: trying again is the `Uploader`'s. Layers: `TransportHttp.layer` and
+ * `.layerStreamed` over any
+ * `HttpClient`; in `indexedcp/testing` one without sockets, and one that fails as networks do.
+ */
 export class Transport extends Context.Tag("indexedcp/Transport")<Transport, {
   /** Sends one chunk, once. */
   readonly send: (outgoing: Outgoing) => Effect.Effect<Acknowledged, TransportError>
+
+  /**
+   * Sends many whole files, once. Returns in their order the server's name of each that it says it holds as a whole; `None`
+   * where it says anything else.
+   */
+  readonly sendBatch: (outgoing: OutgoingBatch) => Effect.Effect<ReadonlyArray<Option.Option<string>>, TransportError>
 
   /**
    * `None` when a server of revision 2 says that it does not know the upload; `Refused` 404 from any other. With `content`,

@@ -23,10 +23,13 @@ export interface Outcome {
   readonly serverName: Option.Option<string>
   /** Bytes. */
   readonly size: number
-  readonly sha256: Sha256
+  /** `None` only of a file that was sent from where it lies and not read to its end. */
+  readonly sha256: Option.Option<Sha256>
   readonly state: OutcomeState
   /** Why it was not delivered. */
   readonly error: Option.Option<string>
+  /** The same as an error with its own `cause`, for programs; absent when it was delivered. */
+  readonly cause?: unknown
 }
 
 /**
@@ -41,6 +44,7 @@ export interface Verification {
   readonly verdict: Verdict
 }
 
+/** One thing that an upload tells. {@link match} goes through the kinds. */
 export type UploadEvent = Data.TaggedEnum<{
   /** The first request for a file is about to go out. Bytes. */
   Started: { readonly file: FileId; readonly path: string; readonly size: number; readonly acknowledged: number }
@@ -54,9 +58,25 @@ export type UploadEvent = Data.TaggedEnum<{
   Warning: { readonly message: string }
   /** A source could not be read, and is not sent; the others are. */
   Skipped: { readonly path: string; readonly message: string }
+  /** What became of a file: its last event. */
   Finished: Outcome
 }>
 
-export const { $match: match, Finished, Notice, Progress, Skipped, Started, Waiting, Warning } = Data.taggedEnum<
-  UploadEvent
->()
+export const {
+  /** Goes through the kinds: `match({ Progress: ({ acknowledged }) => …, … })`. */
+  $match: match,
+  /** The last event of a file. */
+  Finished,
+  /** Something worth knowing about a file that goes on. */
+  Notice,
+  /** More bytes were acknowledged. */
+  Progress,
+  /** A source that could not be read. */
+  Skipped,
+  /** The first event of a file. */
+  Started,
+  /** Passing trouble, until the next try. */
+  Waiting,
+  /** Something worth knowing about the upload as a whole. */
+  Warning
+} = Data.taggedEnum<UploadEvent>()

@@ -25,26 +25,34 @@ import {
   type DeliveryReceipt,
   type FileId
 } from "./ChunkStore.ts"
+import * as Batches from "./internal/batches.ts"
 import * as Delivery from "./internal/delivery.ts"
 import * as Retry from "./internal/retry.ts"
 import * as Sending from "./internal/sending.ts"
+import * as Storing from "./internal/storing.ts"
 import { verdictOf } from "./internal/verify.ts"
 import { type External, type Source, SourceError } from "./Source.ts"
 import { Transport, type TransportError } from "./Transport.ts"
 import * as UploadEvent from "./UploadEvent.ts"
 
+/** How an uploader cuts, sends and tries again. */
 export interface UploaderOptions {
-  /** Bytes a stored piece, and the first chunk on the wire: 1 to 16 MiB. Default 1 MiB. */
+  /** Bytes of the first chunk on the wire, and of all chunks for servers of revision 1: 1 to 16 MiB. Default 1 MiB. */
   readonly chunkSize: number
-  /** Bytes that a chunk on the wire may grow to while the link gets faster by it. Default 4 MiB. */
+  /** Bytes that a chunk on the wire may grow to while the link gets faster by it, and of stored pieces. Default 4 MiB. */
   readonly largestBody: number
   /** Requests in flight at most, and files at once, where the server speaks revision 2. Default 4. */
   readonly parallel: number
   /** Free bytes as they are acknowledged, instead of when their file is complete. Default false. */
   readonly freeEarly: boolean
+  /**
+   * How long to wait before trying again, and when to give up: 1 second at first, each time twice as long, up to 60
+   * seconds, without end.
+   */
   readonly retry: Partial<Retry.RetryOptions>
 }
 
+/** What holds where an option is not given. */
 export const defaults: UploaderOptions = {
   chunkSize: 1024 * 1024,
   largestBody: 4 * 1024 * 1024,
@@ -70,10 +78,13 @@ export class InvalidEndpoint extends Schema.TaggedError<InvalidEndpoint>("indexe
 
 /** What was added, and the unsent file of the same source that it replaced. */
 export interface Added {
+  /** As it is in the buffer. */
   readonly file: BufferedFile
+  /** What was in the buffer under the same source. */
   readonly replaced: Option.Option<BufferedFile>
 }
 
+/** Where files are sent, and which. */
 export interface WatchOptions {
   /**
    * A full URL; without a path it means `/upload`. Files that were added for another one are left alone. Default: each file
@@ -86,11 +97,13 @@ export interface WatchOptions {
   readonly resendUnconfirmed?: boolean
 }
 
+/** Where files are sent, and which. */
 export interface UploadOptions extends WatchOptions {
   /** Only these files. Default: all. */
   readonly files?: ReadonlyArray<FileId>
 }
 
+/** What a file is added for. */
 export interface AddOptions {
   /** The URL that the file is for. Default: the one that an upload names. */
   readonly to?: string
@@ -99,6 +112,18 @@ export interface AddOptions {
 /** What ends an upload of several files: a refused key, a wrong URL, an unusable buffer. The data is kept. */
 export type UploadError = Delivery.StopError | InvalidEndpoint | ChunkStoreError
 
+/**
+ * The uploading program over the buffer and the transport at hand.
+ *
+ * @example
+ * ```ts
+ * Effect.gen(function*() {
+ *   const uploader = yield* Uploader.Uploader
+ *   yield* uploader.add(yield* Source.file("report.pdf"))
+ *   yield* Stream.runForEach(uploader.upload({ endpoint: "http://server:3000/upload" }), Console.log)
+ * })
+ * ```
+ */
 export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** Puts a source into the buffer, all of it or nothing. Durable on return; the source is needed no more. */
   readonly add: (
@@ -193,52 +218,6 @@ export const endpointFor: (
   file: BufferedFile
 ) => string | undefined = Sending.endpointFor
 
-/**
- * Stores a source's bytes in pieces of `chunkSize` and returns what they are together. The source is asked for no more at once
- * than is `expected` of it.
- */
-const storeBytes = (
-  store: Context.Tag.Service<ChunkStore>,
-  file: FileId,
-  source: Source,
-  chunkSize: number,
-  expected: number
-) =>
-  Effect.gen(function*() {
-    const hasher = Sha256.make()
-    let size = 0
-    // as long as what it has to hold: many files are shorter than a piece
-    let held = new Uint8Array(0)
-    let heldBytes = 0
-    const append = (piece: Uint8Array) => {
-      hasher.update(piece)
-      size += piece.length
-      return store.append(file, piece)
-    }
-    // whatever reads makes room for as much as it is asked for
-    yield* Stream.runForEach(source.bytes(Math.max(1, Math.min(chunkSize, expected))), (bytes) =>
-      Effect.gen(function*() {
-        if (heldBytes === 0 && bytes.length === chunkSize) return yield* append(bytes)
-        for (let at = 0; at < bytes.length;) {
-          const part = bytes.subarray(at, at + chunkSize - heldBytes)
-          if (heldBytes + part.length > held.length) {
-            const longer = new Uint8Array(Math.min(chunkSize, Math.max(heldBytes + part.length, 2 * held.length)))
-            longer.set(held.subarray(0, heldBytes))
-            held = longer
-          }
-          held.set(part, heldBytes)
-          heldBytes += part.length
-          at += part.length
-          if (heldBytes < chunkSize) continue
-          // the store keeps its own copy
-          yield* append(held)
-          heldBytes = 0
-        }
-      }))
-    if (heldBytes > 0) yield* append(held.subarray(0, heldBytes))
-    return { size, sha256: hasher.digest() }
-  })
-
 /** The source as it is now, where that can be known. */
 const look = ({ external }: Source): Effect.Effect<Option.Option<External>, SourceError> =>
   external === undefined ? Effect.succeedNone : Effect.asSome(external)
@@ -246,22 +225,6 @@ const look = ({ external }: Source): Effect.Effect<Option.Option<External>, Sour
 /** Changes when the source does, where that can be known. */
 const versionOf = (source: Source): Effect.Effect<Option.Option<string>, SourceError> =>
   Effect.map(look(source), Option.map(({ version }) => version))
-
-/** The hash of a source that is so long, as it is now. */
-const hashSource = (source: Source, { size, version }: External) =>
-  Effect.gen(function*() {
-    const hasher = Sha256.make()
-    const read = yield* Stream.runFold(source.bytes(hashedAtOnce), 0, (read, bytes) => {
-      hasher.update(bytes)
-      return read + bytes.length
-    })
-    return read === size && Option.contains(yield* versionOf(source), version)
-      ? hasher.digest()
-      : yield* new SourceError({ path: source.path, message: `${source.path} is being changed; try again later` })
-  })
-
-/** Bytes. */
-const hashedAtOnce = 1024 * 1024
 
 const make = (options: UploaderOptions) =>
   Effect.gen(function*() {
@@ -282,10 +245,10 @@ const make = (options: UploaderOptions) =>
         const seen = yield* look(source)
         const version = Option.map(seen, ({ version }) => version)
         const file = yield* store.begin({ path, name, source: source.source, chunkSize, destination, version })
-        const expected = Option.match(seen, { onNone: () => chunkSize, onSome: ({ size }) => size })
-        const whole = yield* storeBytes(store, file, source, chunkSize, expected)
+        const length = Storing.pieceLength(chunkSize, options.largestBody)
+        const whole = yield* Storing.store(store, file, source, Option.getOrUndefined(seen), length)
         if (!Equal.equals(yield* versionOf(source), version)) {
-          return yield* new SourceError({ path, message: `${path} was changed while it was added; add it again` })
+          return yield* new SourceError({ path, message: Storing.changed(path) })
         }
         const replaced = yield* store.seal(file, whole)
         if (Option.isSome(replaced)) yield* forsake(replaced.value)
@@ -320,35 +283,48 @@ const make = (options: UploaderOptions) =>
           (file) => Equal.equals(file.version, version) && file.chunkSize === chunkSize
         )
         if (Option.isSome(before) && Option.isNone(same)) yield* forsake(before.value)
-        const sha256 = Option.isSome(same) ? same.value.sha256 : yield* hashSource(source, external)
         const { name, path } = source
         return yield* store.adopt(
-          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version, sha256 },
-          external.read
+          { path, name, source: source.source, chunkSize, destination: Option.none(), size, version },
+          external.open
         )
       })
 
-    /** The buffer's number for a source that is to be sent at once; `None` when it cannot be read. */
-    const admit = (source: Either.Either<Source, SourceError>, emit: Sending.Emit) =>
-      Effect.flatMap(
-        source,
-        (source) =>
-          source.external === undefined
-            ? Effect.map(add(source), ({ file }) => file.id)
-            : Effect.flatMap(source.external, (external) => adopt(source, external))
-      ).pipe(
-        Effect.asSome,
-        Effect.catchTag(
-          "SourceError",
-          ({ message, path }) => Effect.as(emit(UploadEvent.Skipped({ path, message })), Option.none())
-        )
+    const buffered = (file: FileId) =>
+      Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
+
+    /** What gets a source into the buffer; `None` when it cannot be read. */
+    const admit = <E>(admitted: Effect.Effect<FileId, E | SourceError>, emit: Sending.Emit) =>
+      Effect.flatMap(admitted, buffered).pipe(
+        Effect.catchIf((error): error is SourceError => error instanceof SourceError, ({ message, path }) =>
+          Effect.as(emit(UploadEvent.Skipped({ path, message })), Option.none<BufferedFile>()))
       )
+
+    /** A source to be sent at once: a small one gets into the buffer when it is known how it is sent. */
+    const itemOf = (
+      source: Either.Either<Source, SourceError>,
+      emit: Sending.Emit
+    ): Effect.Effect<Option.Option<Sending.Item>, ChunkStoreError | BufferFull | InvalidEndpoint> => {
+      if (Either.isLeft(source)) {
+        return admit(Effect.fail(source.left), emit)
+      }
+      const { external, found } = source.right
+      if (external === undefined) {
+        return admit(
+          Effect.map(add(source.right), ({ file }) =>
+            file.id),
+          emit
+        )
+      }
+      const admitted = admit(Effect.flatMap(external, (external) => adopt(source.right, external)), emit)
+      return found !== undefined && found.size <= Batches.largest
+        ? Effect.succeedSome({ source: source.right, found, admit: admitted })
+        : admitted
+    }
 
     const given = (files: ReadonlyArray<FileId>) =>
       Stream.fromIterable(files).pipe(
-        Stream.mapEffect((file) =>
-          Effect.catchTag(Effect.asSome(store.get(file)), "NotBuffered", () => Effect.succeedNone)
-        ),
+        Stream.mapEffect(buffered),
         Stream.filterMap((file) => file)
       )
 
@@ -357,7 +333,7 @@ const make = (options: UploaderOptions) =>
       program: (emit: Sending.Emit) => Effect.Effect<unknown, E, Scope.Scope>
     ): Stream.Stream<UploadEvent.UploadEvent, E> =>
       Stream.unwrapScoped(Effect.gen(function*() {
-        const events = yield* Mailbox.make<UploadEvent.UploadEvent, E>({ capacity: 16 })
+        const events = yield* Mailbox.make<UploadEvent.UploadEvent, E>({ capacity: 256 })
         yield* Effect.forkScoped(Mailbox.into(program((event) => Effect.asVoid(events.offer(event))), events))
         return Mailbox.toStream(events)
       }))
@@ -381,15 +357,15 @@ const make = (options: UploaderOptions) =>
     return Uploader.of({
       add,
       has: (source) =>
-        Effect.flatMap(versionOf(source), (version) =>
-          Option.isNone(version) ? Effect.succeed(false) : store.knows(source.source, version.value)),
+        Effect.flatMap(
+          versionOf(source),
+          (version) => Option.isNone(version) ? Effect.succeed(false) : store.knows(source.source, version.value)
+        ),
       list: store.list,
       upload,
       uploadAll: (asked) =>
         upload(asked).pipe(
-          Stream.filterMap((event) =>
-            event._tag === "Finished" ? Option.some(event) : Option.none()
-          ),
+          Stream.filterMap((event) => event._tag === "Finished" ? Option.some(event) : Option.none()),
           Stream.runCollect,
           Effect.map(Chunk.toReadonlyArray)
         ),
@@ -403,9 +379,8 @@ const make = (options: UploaderOptions) =>
               sending,
               options,
               (Predicate.hasProperty(sources, Stream.StreamTypeId) ? sources : Stream.make(Either.right(sources))).pipe(
-                Stream.mapEffect((source) => admit(source, emit)),
-                Stream.filterMap((file) => file),
-                Stream.flatMap((file) => given([file]))
+                Stream.mapEffect((source) => itemOf(source, emit)),
+                Stream.filterMap((item) => item)
               ),
               emit
             ))

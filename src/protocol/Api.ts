@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import { CountFromString, Revision1Headers, Revision2Headers } from "./ChunkHeaders.ts"
 import { ErrorBody } from "./ProtocolError.ts"
 import { Receipt } from "./Receipt.ts"
+import * as UploadBatch from "./UploadBatch.ts"
 import { UploadId } from "./UploadId.ts"
 import { UploadState } from "./UploadState.ts"
 
@@ -60,6 +61,24 @@ const chunk = HttpApiEndpoint.post("chunk", "/upload")
   .middleware(ApiKeyAuth)
   .annotate(OpenApi.Description, "Sends one chunk of a file. Without X-Upload-Id this is revision 1.")
 
+const batch = HttpApiEndpoint.post("batch", `/upload${UploadBatch.path}`)
+  .setPayload(HttpApiSchema.Uint8Array({ contentType: "application/octet-stream" }))
+  .addSuccess(UploadBatch.BatchAnswer)
+  .addError(...status(400, "No Content-Length, a manifest that does not fit the body, or too many files"))
+  .addError(...status(403, "The key may not do this"))
+  .addError(...status(408, "The body came too slowly"))
+  .addError(...status(413, "More bytes than Upload-Batch says"))
+  .addError(...status(415, "Content-Encoding other than identity"))
+  .addError(...status(429, "Too many requests; obey Retry-After"))
+  .addError(...status(500, "The server failed"))
+  .addError(...status(503, "Passing trouble; obey Retry-After"))
+  .addError(...status(507, "The server's disk or quota is full"))
+  .middleware(ApiKeyAuth)
+  .annotate(
+    OpenApi.Description,
+    "Sends many whole files: 4 bytes with the length of a manifest, the manifest, then the bytes of each file in turn."
+  )
+
 const UploadPath = Schema.Struct({ uploadId: UploadId })
 
 const state = HttpApiEndpoint.get("state", "/upload/:uploadId")
@@ -95,11 +114,23 @@ const ready = HttpApiEndpoint.get("ready", "/ready")
   .addError(...status(507, "The disk has no room left"))
   .annotate(OpenApi.Description, "Answers while chunks can be taken. Needs no key.")
 
-export class Uploads extends HttpApiGroup.make("uploads").add(chunk).add(state).add(abort) {}
+/** What concerns uploads, with a key: send a chunk or many small files, ask how an upload stands, delete one. */
+export class Uploads extends HttpApiGroup.make("uploads").add(chunk).add(batch).add(state).add(abort) {}
 
+/** What anybody may ask: whether the server is alive, and whether it can take chunks. */
 export class Server extends HttpApiGroup.make("server", { topLevel: true }).add(health).add(ready) {}
 
-/** The IndexedCP protocol, revisions 1 and 2. */
+/**
+ * The IndexedCP protocol, revisions 1 and 2 (PROTOCOL.md).
+ *
+ * @example
+ * ```ts
+ * import { HttpApiClient } from "@effect/platform"
+ * import { Api } from "indexedcp/protocol"
+ *
+ * const client = HttpApiClient.make(Api.Api, { baseUrl: "http://127.0.0.1:3000" })
+ * ```
+ */
 export class Api extends HttpApi.make("indexedcp")
   .add(Uploads)
   .add(Server)

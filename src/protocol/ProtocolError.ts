@@ -9,6 +9,7 @@ import * as Schema from "effect/Schema"
 
 /** The JSON body of every error. The old servers send `error` alone. */
 export const ErrorBody = Schema.Struct({ error: Schema.String, message: Schema.optional(Schema.String) })
+/** See the schema of this name. */
 export type ErrorBody = typeof ErrorBody.Type
 
 const fields = { message: Schema.String }

@@ -8,8 +8,10 @@
 /** Bytes `from` to `to`, `to` not included. */
 export type Range = readonly [from: number, to: number]
 
+/** A set of bytes: sorted ranges that neither overlap nor touch. */
 export type Ranges = ReadonlyArray<Range>
 
+/** No bytes. */
 export const empty: Ranges = []
 
 /** The set with one more range in it. */

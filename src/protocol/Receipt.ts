@@ -38,10 +38,13 @@ export const Receipt2 = Schema.Struct({
   /** Of the whole file, once complete and where the server knows it. */
   sha256: Schema.optional(Sha256)
 })
+/** See the schema of this name. */
 export type Receipt2 = typeof Receipt2.Type
 
 /** Either 200. `uploadId` tells them apart. */
 export const Receipt = Schema.Union(Receipt2, Receipt1)
+/** See the schema of this name. */
 export type Receipt = typeof Receipt.Type
 
+/** The `message` of every receipt. Clients of revision 1 look for it. */
 export const message = "Chunk received"

@@ -13,11 +13,14 @@ import * as StructuredHeaders from "structured-headers"
 
 /** A SHA-256 as 64 lower-case hex digits. */
 export const Sha256 = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{64}$/), Schema.brand("Sha256"))
+/** See the schema of this name. */
 export type Sha256 = typeof Sha256.Type
 
-/** A running hash. `digest` may be called once, at the end. */
+/** A running hash. */
 export interface Hasher {
+  /** Takes the next bytes; they may be overwritten afterwards. */
   readonly update: (bytes: Uint8Array) => void
+  /** The hash of all bytes. May be called once, at the end. */
   readonly digest: () => Sha256
 }
 

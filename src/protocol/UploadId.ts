@@ -14,6 +14,7 @@ export const UploadId = Schema.String.pipe(
   }),
   Schema.brand("UploadId")
 )
+/** See the schema of this name. */
 export type UploadId = typeof UploadId.Type
 
 /** 128 random bits as 32 hex digits: what upload ids and the server's own storage keys are made of. */

@@ -6,11 +6,15 @@
  */
 import * as StructuredHeaders from "structured-headers"
 
-/** Bytes, but for `maxAge` (seconds). */
+/** What a server takes. What is not named has no limit. */
 export interface UploadLimit {
+  /** Bytes of a whole file at most. */
   readonly maxSize?: number
+  /** Bytes of a body at least, but for the last one. */
   readonly minAppendSize?: number
+  /** Bytes of a body at most. */
   readonly maxAppendSize?: number
+  /** Seconds for which an unfinished upload is kept. */
   readonly maxAge?: number
 }
 
@@ -23,6 +27,7 @@ const names = {
 
 const keys = Object.keys(names) as ReadonlyArray<keyof UploadLimit>
 
+/** The value of the header; empty without any limit. */
 export const encode = (limit: UploadLimit): string =>
   StructuredHeaders.serializeDictionary(
     new Map(keys.flatMap((key) => limit[key] === undefined ? [] : [[names[key], [limit[key], new Map()]]]))

@@ -11,6 +11,10 @@ import { UploadId } from "./UploadId.ts"
 /** How many ranges `missing` holds at most. */
 export const maxRanges = 1000
 
+/**
+ * How an upload stands. `finishing`: all bytes are there, and the file is about to be published. `failed`: it is not what
+ * `Repr-Digest` says, and never will be.
+ */
 export const UploadState = Schema.Struct({
   uploadId: UploadId,
   clientFilename: Schema.String,
@@ -30,4 +34,5 @@ export const UploadState = Schema.Struct({
   /** Of the published file as it is now, for `?check=content` on a complete upload. */
   contentSha256: Schema.optional(Sha256)
 })
+/** See the schema of this name. */
 export type UploadState = typeof UploadState.Type

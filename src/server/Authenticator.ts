@@ -19,6 +19,7 @@ export type Right = "upload" | "read" | "abort"
 
 /** The owner of uploads: the name of a key, never the key itself. */
 export interface Principal {
+  /** Of the key. Uploads are found by it and their id. */
   readonly name: string
   /** What its key may do. Default: everything. */
   readonly can?: ReadonlyArray<Right>
@@ -34,6 +35,21 @@ export interface Attempt {
   readonly address: string
 }
 
+/**
+ * Who may send and ask. Layers: {@link layer} (one key), {@link layerKeys} (named ones), {@link layerMemory}.
+ *
+ * @example
+ * ```ts
+ * // whoever a service of one's own knows
+ * const mine = Layer.effect(Authenticator.Authenticator, Effect.map(Accounts, (accounts) => ({
+ *   authenticate: ({ authorization }) =>
+ *     accounts.byToken(authorization).pipe(
+ *       Effect.map(({ userName }) => ({ name: userName })),
+ *       Effect.mapError(() => new ProtocolError.Unauthorized({ message: "Log in again" }))
+ *     )
+ * })))
+ * ```
+ */
 export class Authenticator extends Context.Tag("indexedcp/Authenticator")<Authenticator, {
   /** The principal behind a request. `TooMany` when its address has failed too often just now; a right key never does. */
   readonly authenticate: (attempt: Attempt) => Effect.Effect<Principal, Unauthorized | TooMany>
@@ -77,14 +93,23 @@ export const layer = (
     }
   })
 
+/** A key at hand, and whose its uploads are. */
+export interface GivenKey {
+  readonly name: string
+  readonly key: Redacted.Redacted
+}
+
+/** What {@link layerKeys} takes. */
 export interface KeysOptions extends Failures.FailuresOptions {
   /** A key besides the named ones, whose uploads belong to `default`. Default: none. */
   readonly single?: Redacted.Redacted | undefined
+  /** Further ones, whose uploads belong to their names; several may have one name. Default: none. */
+  readonly given?: ReadonlyArray<GivenKey> | undefined
 }
 
 /**
- * The keys of {@link ApiKeys}, and a single one besides. A key that is both is the named one, with its limits. When the
- * named keys cannot be read, the single one still passes, and what else is asked for dies: nothing is refused that may be
+ * The keys of {@link ApiKeys}, and those given besides. A key that is both is the one of {@link ApiKeys}, with its limits.
+ * When these cannot be read, the given ones still pass, and what else is asked for dies: nothing is refused that may be
  * right.
  */
 export const layerKeys = (options: KeysOptions = {}): Layer.Layer<Authenticator, never, ApiKeys> =>
@@ -92,15 +117,18 @@ export const layerKeys = (options: KeysOptions = {}): Layer.Layer<Authenticator,
     Authenticator,
     Effect.map(ApiKeys, (keys) => {
       const failures = Failures.make(options)
-      const isSingle = isKey(options.single)
+      const given = [
+        { principal: unnamed, isRight: isKey(options.single) },
+        ...(options.given ?? []).map(({ key, name }) => ({ principal: { name }, isRight: isKey(key) }))
+      ]
       return {
         authenticate: Effect.fnUntraced(function*(attempt: Attempt) {
           const sent = bearer(attempt)
           if (Option.isNone(sent)) return yield* refuse(failures, attempt)
           const named = yield* Effect.either(keys.find(Redacted.make(sent.value)))
-          const single = isSingle(sent.value)
+          const [own] = given.filter(({ isRight }) => isRight(sent.value))
           if (Either.isRight(named) && Option.isSome(named.right)) return named.right.value
-          if (single) return unnamed
+          if (own !== undefined) return own.principal
           return yield* Either.isLeft(named) ? Effect.die(named.left) : refuse(failures, attempt)
         })
       }

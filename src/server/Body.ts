@@ -10,6 +10,7 @@ import { TooLarge, TooSlow } from "../protocol/ProtocolError.ts"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as Flow from "./internal/flow.ts"
 
+/** A body that is still to be read. A request, a value or anything iterable can be one. */
 export interface Body {
   /** Bytes, when the request said so. */
   readonly length: Option.Option<number>
@@ -67,7 +68,9 @@ export class BodyTooLong extends Schema.TaggedError<BodyTooLong>("indexedcp/Body
 
 /** What became of a body. */
 export interface Consumed {
+  /** Bytes. */
   readonly length: number
+  /** Of all of them. */
   readonly sha256: Sha256.Sha256
 }
 
@@ -161,6 +164,26 @@ export const consume = <E>(body: Body, options: {
       outcome ??= Effect.interrupt
       return Effect.promise(() => writing?.ended ?? Promise.resolve())
     })
+  })
+
+/** All of a body that has so many bytes. */
+export const read = (body: Body, length: number): Effect.Effect<Uint8Array, ReadError> =>
+  Effect.suspend(() => {
+    const bytes = Buffer.allocUnsafeSlow(length)
+    return consume(body, {
+      limit: length,
+      write: (pieces, at) => {
+        for (const piece of pieces) {
+          bytes.set(piece, at)
+          at += piece.length
+        }
+        return Promise.resolve()
+      },
+      onWriteError: broken
+    }).pipe(
+      Effect.as(bytes),
+      Effect.catchTag("BodyTooLong", ({ message }) => Effect.fail(new BodyCut({ message })))
+    )
   })
 
 /** Hashes a body without keeping it. */

@@ -42,6 +42,7 @@ export const make = () => {
   let last = 0
   const held = new Map<UploadKey, Array<Held>>()
   return {
+    /** Takes a range for the newest request that asks for it. */
     take: (key: UploadKey, wanted: Wanted): Taken | undefined => {
       const claims = held.get(key) ?? []
       const touching = claims.filter((claim) => Ranges.overlap(range(claim.wanted), range(wanted)))
@@ -54,6 +55,7 @@ export const make = () => {
     holds: (key: UploadKey, fence: number): boolean => held.get(key)?.some((claim) => claim.fence === fence) ?? false,
     /** Whether anybody is writing to the upload. */
     isHeld: (key: UploadKey): boolean => held.has(key),
+    /** Gives a claim up; one that was superseded is left alone. */
     release: (key: UploadKey, fence: number): void => {
       const rest = held.get(key)?.filter((claim) => claim.fence !== fence) ?? []
       if (rest.length === 0) held.delete(key)

@@ -11,9 +11,11 @@ import * as Path from "node:path"
 import { type CompletedFile, CompletionHook } from "./CompletionHook.ts"
 import * as Shell from "./internal/shell.ts"
 
+/** Which command, and how many at a time. */
 export interface CommandOptions {
   /** For the system's shell. Names never become part of it: it reads them from its environment. */
   readonly command: string
+  /** The server's, for the absolute path of the file. */
   readonly outputDir: string
   /** How long one may take; then it is ended with all that it started. Default 10 minutes. */
   readonly timeout: Duration.DurationInput
@@ -25,6 +27,7 @@ export interface CommandOptions {
   readonly shutdownWait: Duration.DurationInput
 }
 
+/** What holds where an option is not given. */
 export const defaults: Omit<CommandOptions, "command" | "outputDir"> = {
   timeout: "10 minutes",
   concurrency: 4,

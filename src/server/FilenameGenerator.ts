@@ -31,6 +31,16 @@ export class GeneratorFailed extends Schema.TaggedError<GeneratorFailed>("indexe
   { message: Schema.String, cause: Schema.optional(Schema.Defect) }
 ) {}
 
+/**
+ * Names files on the server. Layers: {@link layerPathMode}, {@link layerFunction}, and `layer`, which is `sanitize`.
+ *
+ * @example
+ * ```ts
+ * const byDay = FilenameGenerator.layerFunction((clientName, _, { keyName }) =>
+ *   `${keyName}/${new Date().toISOString().slice(0, 10)} ${clientName.split("/").at(-1)}`
+ * )
+ * ```
+ */
 export class FilenameGenerator extends Context.Tag("indexedcp/FilenameGenerator")<FilenameGenerator, {
   /**
    * A name for the file, relative to the output folder, which may have `/` in it. Asked once an upload; the answer is

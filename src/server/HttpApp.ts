@@ -9,6 +9,7 @@ import * as HttpMiddleware from "@effect/platform/HttpMiddleware"
 import * as HttpServerRequest from "@effect/platform/HttpServerRequest"
 import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
@@ -22,13 +23,14 @@ import {
   toBody,
   UnsupportedEncoding
 } from "../protocol/ProtocolError.ts"
+import * as UploadBatch from "../protocol/UploadBatch.ts"
 import { UploadId } from "../protocol/UploadId.ts"
 import * as UploadLimit from "../protocol/UploadLimit.ts"
-import { Authenticator } from "./Authenticator.ts"
-import { BodyCut } from "./Body.ts"
+import { Authenticator, type Principal } from "./Authenticator.ts"
+import * as Body from "./Body.ts"
 import * as Flow from "./internal/flow.ts"
 import { observed } from "./internal/observed.ts"
-import { Receiver } from "./Receiver.ts"
+import { type Received, Receiver } from "./Receiver.ts"
 
 /** Seconds a client waits before it asks again about an upload that is being finished. */
 const finishingRetry = 1
@@ -58,6 +60,18 @@ const answer = (error: ProtocolError) => {
   })
 }
 
+/** A file's place in the answer to a batch. */
+const resultOf = (result: Either.Either<Received, ProtocolError | Body.BodyCut>): object => {
+  if (Either.isRight(result)) return { status: 200, receipt: result.right.receipt }
+  const error = unread(result.left)
+  const seconds = retryAfter(error)
+  return { status: error.status, ...toBody(error), ...(seconds === undefined ? {} : { retryAfter: seconds }) }
+}
+
+/** Nobody is left to read the answer to a body that was cut; what it says does not matter. */
+const unread = (error: ProtocolError | Body.BodyCut): ProtocolError =>
+  error._tag === "BodyCut" ? new Malformed({ message: error.message }) : error
+
 /** What an app is told of where it stands. */
 export interface HttpAppOptions {
   /** Before all its paths, like `/files`. Default: nothing. */
@@ -68,6 +82,7 @@ export interface HttpAppOptions {
   readonly corsOrigin: ReadonlyArray<string>
 }
 
+/** What holds where an option is not given. */
 export const defaults: HttpAppOptions = { basePath: "", trustProxy: false, corsOrigin: [] }
 
 /** Where chunks are sent. */
@@ -84,13 +99,12 @@ const forwardedFor = (request: HttpServerRequest.HttpServerRequest): string | un
   request.headers["x-forwarded-for"]?.split(",").at(-1)?.trim()
 
 /** The request's own pieces where it has them: nothing stands between the socket and the hash. */
-const piecesOf = (request: HttpServerRequest.HttpServerRequest): AsyncIterable<Uint8Array> => {
+const bodyOf = (request: HttpServerRequest.HttpServerRequest, length: Option.Option<number>): Body.Body => {
   const source = request.source as object
-  return Flow.isReadable(source)
-    ? Flow.fromReadable(source)
-    : Symbol.asyncIterator in source
-    ? source as AsyncIterable<Uint8Array>
-    : Stream.toAsyncIterable(request.stream)
+  if (Flow.isReadable(source)) return { length, pieces: Flow.fromReadable(source) }
+  if (Symbol.asyncIterator in source) return { length, pieces: source as AsyncIterable<Uint8Array> }
+  // the stream of a Web `Request` without a body fails
+  return Option.contains(length, 0) ? Body.of() : { length, pieces: Stream.toAsyncIterable(request.stream) }
 }
 
 /**
@@ -106,15 +120,21 @@ const isGone = ({ remoteAddress, source }: HttpServerRequest.HttpServerRequest):
 const decodeLength = Schema.decodeOption(ChunkHeaders.CountFromString)
 const decodeId = Schema.decodeOption(UploadId)
 
-const lengthOf = (headers: Readonly<Record<string, string>>): Effect.Effect<Option.Option<number>, Malformed> => {
+/** Bytes of the body, where that is said. */
+const lengthOf = (
+  headers: Readonly<Record<string, string>>,
+  source: unknown
+): Effect.Effect<Option.Option<number>, Malformed> => {
   const said = headers["content-length"]
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && (said !== undefined || coding.toLowerCase() !== "chunked")) {
     return new Malformed({ message: "Send a body either with Content-Length or with Transfer-Encoding: chunked" })
   }
   if (said === undefined) {
-    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3)
-    return Effect.succeed(coding === undefined ? Option.some(0) : Option.none())
+    // neither a length nor a chunked coding: the request has no body (RFC 9112, section 6.3); a Web `Request` may have one
+    const hasBody = coding !== undefined ||
+      (source as { readonly body?: unknown }).body instanceof ReadableStream
+    return Effect.succeed(hasBody ? Option.none() : Option.some(0))
   }
   const length = decodeLength(said)
   return Option.isNone(length)
@@ -131,7 +151,9 @@ const make = (options: HttpAppOptions) =>
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
     const ready = HttpServerResponse.unsafeJson({ status: "ready" })
     const limits = { "upload-limit": UploadLimit.encode(receiver.limits) }
+    const takes = { ...limits, [UploadBatch.header]: UploadBatch.encode(receiver.batches) }
     const path = options.basePath + endpoint
+    const batchPath = path + UploadBatch.path
 
     const addressOf = (request: HttpServerRequest.HttpServerRequest): string =>
       (options.trustProxy ? forwardedFor(request) : undefined) ?? Option.getOrElse(request.remoteAddress, () => "")
@@ -146,21 +168,23 @@ const make = (options: HttpAppOptions) =>
         Effect.suspend(() => headersOf(request))
       )
 
-    const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
-      const [principal, headers] = yield* authenticate(request)
-      const decoded = yield* ChunkHeaders.decode(headers)
+    /** Whose request it is, what is known of it, and its unread body. */
+    const opened = Effect.fnUntraced(function*(
+      request: HttpServerRequest.HttpServerRequest,
+      principal: Principal,
+      headers: Record<string, string>
+    ) {
       const encoding = headers["content-encoding"]
       if (encoding !== undefined && encoding.toLowerCase() !== "identity") {
         return yield* new UnsupportedEncoding({ message: "Send the bytes as they are, without Content-Encoding" })
       }
       if (isGone(request)) {
-        return yield* new BodyCut({ message: "The connection broke before the request was looked at" })
+        return yield* new Body.BodyCut({ message: "The connection broke before the request was looked at" })
       }
       const { authorization: _, ...shown } = headers
-      const { finishing, receipt } = yield* receiver.receive({
+      return {
         principal,
-        chunk: decoded,
-        body: { length: yield* lengthOf(headers), pieces: piecesOf(request) },
+        body: bodyOf(request, yield* lengthOf(headers, request.source)),
         request: {
           headers: shown,
           method: request.method,
@@ -168,10 +192,26 @@ const make = (options: HttpAppOptions) =>
           remoteAddress: addressOf(request),
           keyName: principal.name
         }
+      }
+    })
+
+    const chunk = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
+      const [principal, headers] = yield* authenticate(request)
+      const decoded = yield* ChunkHeaders.decode(headers)
+      const { finishing, receipt } = yield* receiver.receive({
+        ...yield* opened(request, principal, headers),
+        chunk: decoded
       })
+      const told = "uploadId" in receipt ? takes : limits
       return HttpServerResponse.unsafeJson(receipt, {
-        headers: finishing ? { ...limits, "retry-after": String(finishingRetry) } : limits
+        headers: finishing ? { ...told, "retry-after": String(finishingRetry) } : told
       })
+    })
+
+    const batch = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest) {
+      const [principal, headers] = yield* authenticate(request)
+      const results = yield* receiver.receiveBatch(yield* opened(request, principal, headers))
+      return HttpServerResponse.unsafeJson({ results: results.map(resultOf) }, { headers: takes })
     })
 
     const state = Effect.fnUntraced(function*(request: HttpServerRequest.HttpServerRequest, id: UploadId) {
@@ -195,6 +235,7 @@ const make = (options: HttpAppOptions) =>
       const at = request.url.split("?", 1)[0]!
       const id = at.startsWith(`${path}/`) ? decodeId(at.slice(path.length + 1)) : Option.none<UploadId>()
       if (request.method === "POST" && at === path) return chunk(request)
+      if (request.method === "POST" && at === batchPath) return batch(request)
       if (request.method === "GET" && Option.isSome(id)) return state(request, id.value)
       if (request.method === "DELETE" && Option.isSome(id)) return abort(request, id.value)
       if (request.method === "GET" && at === `${options.basePath}/health`) return Effect.succeed(health)
@@ -207,9 +248,7 @@ const make = (options: HttpAppOptions) =>
       // a server runs its app uninterruptibly, but a request whose client is gone should end
       Effect.interruptible(route(request)).pipe(
         Effect.tapErrorTag("ServerFailure", (error) => Effect.logError(error.message, error.cause)),
-        // nobody is left to read this answer; what it says does not matter
-        Effect.catchTag("BodyCut", ({ message }) => new Malformed({ message })),
-        Effect.catchAll((error) => Effect.succeed(answer(error))),
+        Effect.catchAll((error) => Effect.succeed(answer(unread(error)))),
         Effect.catchAllDefect((defect) =>
           Effect.as(
             Effect.logError("Unexpected failure", defect),
@@ -222,7 +261,7 @@ const make = (options: HttpAppOptions) =>
         allowedOrigins: options.corsOrigin,
         allowedMethods: ["POST", "GET", "DELETE"],
         allowedHeaders,
-        exposedHeaders: ["retry-after", "upload-limit", "x-request-id"],
+        exposedHeaders: ["retry-after", "upload-limit", UploadBatch.header, "x-request-id"],
         maxAge: corsMaxAge
       })(app)
     )

@@ -27,10 +27,13 @@ export const receivedBytes = counter(
   "Bytes of chunk bodies that arrived whole, repeated and refused ones too"
 )
 
+/** Repeated ones are in {@link duplicateChunks}. */
 export const chunks = counter("chunks_total", "Chunks stored and acknowledged, repeated ones not counted")
 
+/** Nothing was written for them. */
 export const duplicateChunks = counter("duplicate_chunks_total", "Chunks acknowledged that were here before")
 
+/** Damaged on their way, or by their client. Nothing of them was kept. */
 export const digestMismatches = counter(
   "digest_mismatches_total",
   "Chunks refused because their bytes were not those of Content-Digest"
@@ -44,11 +47,13 @@ export const uploadsOpen = Metric.gauge(`${prefix}uploads_open`, {
 /** Of revision 2; in revision 1 no request says that a file is whole. */
 export const uploadsCompleted = counter("uploads_completed_total", "Uploads published under their final name")
 
+/** Of revision 2: `409`, and their bytes are kept for the operator. */
 export const uploadsFailed = counter(
   "uploads_failed_total",
   "Uploads not published because the whole file was not what was declared or what came"
 )
 
+/** After `unfinishedLifetime`. */
 export const uploadsExpired = counter(
   "uploads_expired_total",
   "Unfinished uploads deleted because nothing came any more"
@@ -61,6 +66,7 @@ export const syncSeconds = Metric.histogram(
   "Seconds that a sync of chunks to the disk took"
 )
 
+/** Of both revisions; {@link inFlight} counts them. */
 export const bodiesInFlight = Metric.gauge(`${prefix}bodies_in_flight`, {
   description: "Chunks being received just now"
 })

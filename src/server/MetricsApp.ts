@@ -22,6 +22,7 @@ import { UploadLedger } from "./UploadLedger.ts"
 /** Where the metrics are, below whatever they are mounted on. */
 export const path = "/metrics"
 
+/** Who may see the metrics. */
 export interface MetricsAppOptions {
   /** Sent as `Authorization: Bearer <key>`. `None`: whoever reaches the app sees the metrics. */
   readonly key: Option.Option<Redacted.Redacted>
@@ -86,6 +87,7 @@ export const beside = <E, R>(
           : other
     ))
 
+/** Where to listen. */
 export interface Address {
   readonly host: string
   readonly port: number
@@ -99,6 +101,7 @@ export const parseAddress = (text: string): Option.Option<Address> => {
     : Option.some({ host: host?.replace(/^\[|\]$/g, "") ?? NodeServer.defaults.host, port: Number(port) })
 }
 
+/** Who may see the metrics, and where. */
 export interface ListenOptions extends MetricsAppOptions {
   readonly address: Address
 }

@@ -26,6 +26,7 @@ export const NamedKey = Schema.Struct({
   /** From then on it is not taken any more. */
   expiresAt: Schema.OptionFromNullOr(Schema.Number)
 })
+/** See the schema of this name. */
 export type NamedKey = typeof NamedKey.Type
 
 /** A key that is asked for. */

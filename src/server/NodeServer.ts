@@ -21,6 +21,7 @@ import * as Tls from "./internal/tls.ts"
 
 export { CannotListen, isLoopback }
 
+/** Where the server listens, and what it bears of a client. */
 export interface ListenOptions {
   /** Default 127.0.0.1. */
   readonly host: string
@@ -54,6 +55,7 @@ export interface ListenOptions {
   readonly maxRequests: number
 }
 
+/** What holds where an option is not given. */
 export const defaults: ListenOptions = {
   host: "127.0.0.1",
   port: 3000,

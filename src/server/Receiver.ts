@@ -10,6 +10,7 @@
 import * as Context from "effect/Context"
 import type * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schedule from "effect/Schedule"
@@ -25,12 +26,14 @@ import {
 } from "../protocol/ProtocolError.ts"
 import * as Ranges from "../protocol/Ranges.ts"
 import type { Receipt } from "../protocol/Receipt.ts"
+import type { UploadBatch } from "../protocol/UploadBatch.ts"
 import type { UploadId } from "../protocol/UploadId.ts"
 import type { UploadLimit } from "../protocol/UploadLimit.ts"
 import * as UploadState from "../protocol/UploadState.ts"
 import type { Principal, Right } from "./Authenticator.ts"
 import type { Body, BodyCut } from "./Body.ts"
 import type { FilenameGenerator, GeneratorRequest } from "./FilenameGenerator.ts"
+import * as Batch from "./internal/batch.ts"
 import * as Parts from "./internal/receiverParts.ts"
 import * as Revision1 from "./internal/revision1.ts"
 import * as Revision2 from "./internal/revision2.ts"
@@ -43,6 +46,7 @@ import type { UploadStore } from "./UploadStore.ts"
 /** What happens when a final name is taken: `name (1).ext`, replacing the file atomically, or 409. */
 export type OnConflict = "rename" | "overwrite" | "reject"
 
+/** What a receiver takes, and how long it remembers. Sizes are bytes. */
 export interface ReceiverOptions {
   /** Default `rename`. */
   readonly onConflict: OnConflict
@@ -84,6 +88,7 @@ export interface ReceiverOptions {
   readonly minBodyRate: number
 }
 
+/** What holds where an option is not given. */
 export const defaults: ReceiverOptions = {
   onConflict: "rename",
   revision1Idle: "24 hours",
@@ -105,26 +110,53 @@ export const defaults: ReceiverOptions = {
 
 /** One chunk, its headers decoded and its body unread. */
 export interface ReceiveRequest {
+  /** Whose upload it is. */
   readonly principal: Principal
+  /** As `ChunkHeaders.decode` returns it. */
   readonly chunk: Chunk
+  /** Read once, and not at all when the chunk is refused. */
   readonly body: Body
   /** For the filename generator; `remoteAddress` also tells revision-1 clients apart. */
   readonly request: GeneratorRequest
 }
 
+/** Many whole files in one body, unread. */
+export interface BatchRequest {
+  readonly principal: Principal
+  readonly body: Body
+  /** For the filename generator. */
+  readonly request: GeneratorRequest
+}
+
 /** A receipt to be sent. */
 export interface Received {
+  /** The body of the 200. */
   readonly receipt: Receipt
   /** The upload has all its bytes and is not published yet: ask again later. */
   readonly finishing: boolean
 }
 
+/**
+ * The receiving program over the storage, ledger and filename generator at hand. `HttpApp` puts it behind HTTP; whoever
+ * has another way for chunks to arrive calls it directly.
+ */
 export class Receiver extends Context.Tag("indexedcp/Receiver")<Receiver, {
   /** Takes one chunk. When it returns, what the receipt says is durable. A body it fails on may be unread in part. */
   readonly receive: (request: ReceiveRequest) => Effect.Effect<Received, ProtocolError | BodyCut>
 
+  /**
+   * Takes many whole files, each as `receive` would take it as its only chunk: what it returns is in the order of the files.
+   * Fails where the request as a whole does; then nothing of it was kept.
+   */
+  readonly receiveBatch: (
+    request: BatchRequest
+  ) => Effect.Effect<ReadonlyArray<Either.Either<Received, ProtocolError | BodyCut>>, ProtocolError | BodyCut>
+
   /** What it takes, for clients to know beforehand. */
   readonly limits: UploadLimit
+
+  /** What `receiveBatch` takes. */
+  readonly batches: UploadBatch
 
   /** Whether chunks can be taken now: the disk can be written and has room, the ledger answers. */
   readonly ready: Effect.Effect<void, StorageFull | ServerFailure>
@@ -165,6 +197,7 @@ const make = (options: ReceiverOptions) =>
     const { finish, ledger, limits, store, writers } = parts
     const receive1 = Revision1.make(parts)
     const receive2 = Revision2.make(parts)
+    const batch = Batch.make(parts, receive2)
 
     const find = (principal: Principal, id: UploadId) =>
       Effect.flatMap(
@@ -224,7 +257,13 @@ const make = (options: ReceiverOptions) =>
           Effect.annotateLogs({ file: asked.chunk.fileName, chunk: asked.chunk.index }),
           Metrics.inFlight
         ),
+      receiveBatch: (asked) =>
+        may(asked.principal, "upload").pipe(
+          Effect.andThen(limits.withBatch(asked.body, (bytes) => batch(asked, bytes))),
+          Metrics.inFlight
+        ),
       limits: limits.told,
+      batches: limits.batches,
       ready,
       state,
       content: Effect.fn("Receiver.content")(function*(principal, id) {

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type * as Platform from "@effect/platform/HttpApp"
 import * as HttpServer from "@effect/platform/HttpServer"
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
@@ -25,9 +26,15 @@ import * as NodeServer from "./NodeServer.ts"
 import * as OutputFolder from "./OutputFolder.ts"
 import * as Receiver from "./Receiver.ts"
 import * as SimpleServer from "./SimpleServer.ts"
+import type { UploadLedger } from "./UploadLedger.ts"
 import * as UploadLedgerSqlite from "./UploadLedgerSqlite.ts"
+import type { StoreError, UploadStore } from "./UploadStore.ts"
 import * as UploadStoreFileSystem from "./UploadStoreFileSystem.ts"
 
+/**
+ * Everything that a server can be told. All of it may be left out; without `apiKey`, `authenticator` and named keys
+ * nobody gets in.
+ */
 export interface ServerOptions
   extends Partial<NodeServer.ListenOptions>, Partial<Receiver.ReceiverOptions>, Partial<HttpApp.HttpAppOptions>
 {
@@ -35,6 +42,8 @@ export interface ServerOptions
   readonly outputDir?: string
   /** A key beside those of {@link ApiKeysSqlite}; its uploads belong to `default`. Default: none. */
   readonly apiKey?: Redacted.Redacted
+  /** Further keys, whose uploads belong to their names. Default: none. */
+  readonly apiKeys?: ReadonlyArray<Authenticator.GivenKey>
   /** Failures of one address before it has to wait. Default 50. */
   readonly maxAuthFailures?: number
   /** A command for the system's shell, run for every completed upload ({@link CompletionHookCommand}). Default: none. */
@@ -53,6 +62,8 @@ export interface ServerOptions
   readonly pathMode?: FilenameGenerator.PathMode
   /** The mode of received files, whatever the umask, without any right to execute. Default 0o640. */
   readonly fileMode?: number
+  /** Where the bytes lie, in place of the output folder; the ledger and the keys stay there. */
+  readonly uploadStore?: Layer.Layer<UploadStore, StoreError>
   /** Names the files on the server, in place of `pathMode`. */
   readonly filenameGenerator?: Layer.Layer<FilenameGenerator.FilenameGenerator>
 }
@@ -63,33 +74,47 @@ export const ledgerFile = (outputDir: string): string => Path.join(OutputFolder.
 /** Why a server does not start. */
 export type StartError = NodeServer.CannotListen | OutputFolder.FolderInUse | StorageFull | ServerFailure
 
+/** What {@link app} stands on. */
+export type Services = Receiver.Receiver | Authenticator.Authenticator | UploadLedger
+
 /**
- * A running server; it listens once the layer is built, and `HttpServer` tells its address.
+ * The server without its HTTP server, for {@link app} under another one.
  *
- * The order of the layers is the order of the shutdown: requests in flight end before the ledger and the storage do.
+ * The order of the layers is the order of the shutdown: the receiver ends before the ledger and the storage do.
  */
-export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> => {
+export const layerServices = (options: ServerOptions): Layer.Layer<Services, StartError> => {
   const outputDir = Path.resolve(options.outputDir ?? ".")
   const durability = options.durability ?? "power"
-  return Layer.unwrapEffect(Effect.map(app(options), (app) => HttpServer.serve(app))).pipe(
-    Layer.provideMerge(NodeServer.layer(options)),
-    Layer.provide(Receiver.layer(options)),
+  return Receiver.layer(options).pipe(
     Layer.provide(hook(outputDir, options)),
     Layer.provide(metrics(options)),
-    Layer.provide(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
-    Layer.provide(UploadStoreFileSystem.layer({
-      outputDir,
-      durability,
-      fileMode: options.fileMode
-    })),
+    Layer.provideMerge(UploadLedgerSqlite.layer({ file: ledgerFile(outputDir), durability })),
+    Layer.provide(
+      options.uploadStore ?? UploadStoreFileSystem.layer({ outputDir, durability, fileMode: options.fileMode })
+    ),
     Layer.provide(options.filenameGenerator ?? FilenameGenerator.layerPathMode(options.pathMode ?? "sanitize")),
-    Layer.provide(options.authenticator ?? keys(outputDir, options)),
+    Layer.provideMerge(options.authenticator ?? keys(outputDir, options)),
     Layer.provide(OutputFolder.layer(outputDir))
   )
 }
 
+/** {@link app} over HTTP; it listens once the layer is built, and requests in flight end before what it stands on does. */
+export const layerListening = (
+  options: ServerOptions
+): Layer.Layer<HttpServer.HttpServer, NodeServer.CannotListen, Services> =>
+  Layer.provideMerge(
+    Layer.unwrapEffect(Effect.map(app(options), (app) => HttpServer.serve(app))),
+    NodeServer.layer(options)
+  )
+
+/** A running server; it listens once the layer is built, and `HttpServer` tells its address. */
+export const layer = (options: ServerOptions): Layer.Layer<HttpServer.HttpServer, StartError> =>
+  Layer.provide(layerListening(options), layerServices(options))
+
 /** The protocol, and beside it the metrics if they have a key and no address of their own. */
-const app = (options: ServerOptions) =>
+export const app = (
+  options: Pick<ServerOptions, "metricsKey" | "metricsAddress"> & Partial<HttpApp.HttpAppOptions> = {}
+): Effect.Effect<Platform.Default, never, Services> =>
   Effect.flatMap(HttpApp.app(options), (app) =>
     options.metricsKey === undefined || options.metricsAddress !== undefined
       ? Effect.succeed(app)
@@ -112,10 +137,11 @@ const metrics = ({ metricsAddress, metricsKey }: ServerOptions) => {
   })
 }
 
-/** The keys with names of an output folder, and the one given. */
-const keys = (outputDir: string, { apiKey, maxAuthFailures }: ServerOptions) =>
+/** The keys with names of an output folder, and those given. */
+const keys = (outputDir: string, { apiKey, apiKeys, maxAuthFailures }: ServerOptions) =>
   Authenticator.layerKeys({
     single: apiKey,
+    given: apiKeys,
     maxFailures: maxAuthFailures
   }).pipe(Layer.provide(ApiKeysSqlite.layer({ file: ApiKeysSqlite.keysFile(outputDir) })))
 
@@ -132,6 +158,7 @@ export const layerSimple = (
 export interface Running {
   /** Where clients send to, like `http://127.0.0.1:3000/upload`. */
   readonly endpoint: string
+  /** The one that it listens on; 0 for a Unix-domain socket. */
   readonly port: number
 }
 

@@ -32,7 +32,9 @@ export interface Sampler {
   readonly ratio: number
 }
 
+/** Where traces go, and which. See the table above for where each comes from. */
 export interface TracingSettings {
+  /** With its path. */
   readonly url: string
   readonly protocol: "http/protobuf" | "http/json"
   readonly headers: Redacted.Redacted<Readonly<Record<string, string>>>

@@ -49,6 +49,7 @@ export const Upload = Schema.Struct({
   /** Milliseconds since 1970, of the last chunk. */
   touchedAt: Schema.Number
 })
+/** See the schema of this name. */
 export type Upload = typeof Upload.Type
 
 /** The ledger cannot be read or written: `StorageFull`, or `ServerFailure` with the cause. */
@@ -88,15 +89,25 @@ export type NewUpload = Pick<Upload, "key" | "principal" | "id" | "clientName" |
   readonly exclusiveName: boolean
 }
 
+/** A new upload of revision 2 whose bytes are all here, durably, in one extent (of no bytes where the file is empty). */
+export type WholeUpload =
+  & Pick<Upload, "key" | "principal" | "clientName" | "plannedName" | "address">
+  & { readonly id: UploadId; readonly sha256: Sha256; readonly extent: Extent }
+
 /** Times in milliseconds, or since 1970, for the three kinds of uploads. */
 export interface Lifetimes {
   /** Revision 2, not complete. */
   readonly unfinished: number
   /** Revision 2, complete or deleted. */
   readonly ended: number
+  /** Revision 1, all of them. */
   readonly revision1: number
 }
 
+/**
+ * What has been received. Layers: {@link layerMemory}, and `UploadLedgerSqlite.layer`. What a method changed is
+ * durable on return.
+ */
 export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLedger, {
   /** The upload of this principal and id, whatever its state. */
   readonly find: (principal: string, id: UploadId) => Effect.Effect<Option.Option<Upload>, LedgerError>
@@ -107,6 +118,7 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
     clientName: string
   ) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
 
+  /** The upload of this key, whatever its state. */
   readonly get: (key: UploadKey) => Effect.Effect<Option.Option<Upload>, LedgerError>
 
   /**
@@ -114,6 +126,12 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
    * `exclusiveName` was asked and another unfinished upload plans the name.
    */
   readonly create: (upload: NewUpload) => Effect.Effect<Upload, Conflict | LedgerError>
+
+  /**
+   * Records new uploads that have all their bytes, in one transaction: each is `finishing`. Returns those recorded, in the
+   * order asked; left out are those of an id that their principal has already, and all but the first of several with one id.
+   */
+  readonly createWhole: (uploads: ReadonlyArray<WholeUpload>) => Effect.Effect<ReadonlyArray<Upload>, LedgerError>
 
   /**
    * Claims a range before its first byte is written. Exactly the same range claimed again goes to the newer one at once;
@@ -143,6 +161,9 @@ export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLe
 
   /** The file stands under its name. Returns the upload as it now is. */
   readonly complete: (key: UploadKey, sha256: Sha256) => Effect.Effect<Upload, LedgerError>
+
+  /** {@link complete} for many in one transaction: those of {@link createWhole}, whose hash is known. */
+  readonly completeWhole: (keys: ReadonlyArray<UploadKey>) => Effect.Effect<void, LedgerError>
 
   /** The whole file is not what it was declared to be. */
   readonly fail: (key: UploadKey) => Effect.Effect<void, LedgerError>
@@ -235,6 +256,25 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
       uploads.delete(key)
       extents.delete(key)
     },
+    putWhole: (many) =>
+      many.flatMap(({ extent, upload }) => {
+        const isKnown = select(({ id, principal }) =>
+          principal === upload.principal && Option.getOrNull(id) === Option.getOrNull(upload.id)
+        ).length > 0
+        if (isKnown) {
+          return []
+        }
+        uploads.set(upload.key, upload)
+        if (extent.length > 0) {
+          extents.set(upload.key, new Map([[extent.offset, extent]]))
+        }
+        return [upload.key]
+      }),
+    completeAll: (keys, touchedAt) =>
+      keys.forEach((key) => {
+        const upload = uploads.get(key)
+        if (upload !== undefined) uploads.set(key, { ...upload, state: "complete", touchedAt })
+      }),
     putExtent: (key, position, extent) => void extents.set(key, (extents.get(key) ?? new Map()).set(position, extent)),
     removeExtents: (key, from) => extents.get(key)?.forEach((_, at, all) => at >= from && all.delete(at)),
     before: (key, position) => Option.fromNullable(sorted(key).findLast(([at]) => at <= position)?.[1]),

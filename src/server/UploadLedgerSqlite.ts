@@ -18,6 +18,7 @@ import type { Durability } from "./internal/disk.ts"
 import * as rules from "./internal/ledgerRules.ts"
 import * as Sqlite from "./internal/sqlite.ts"
 import { type LedgerError, Upload, UploadLedger } from "./UploadLedger.ts"
+import { UploadKey } from "./UploadStore.ts"
 
 const migrations = Migrator.fromRecord({
   "0001_ledger": Effect.gen(function*() {
@@ -71,9 +72,21 @@ const ExtentRow = Schema.Struct({
 const decodeUpload = Schema.decodeUnknownSync(Upload)
 const encodeUpload = Schema.encodeSync(Upload)
 const decodeExtent = Schema.decodeUnknownSync(ExtentRow)
+const decodeKey = Schema.decodeUnknownSync(Schema.Struct({ key: UploadKey }))
 
 const columns = Object.keys(Upload.fields) as ReadonlyArray<keyof Upload>
 const isOpen = "id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed')"
+
+/** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
+const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
+
+/** The columns of a table, and the same as members of objects that `json_each` gives. */
+const table = (name: string, columns: ReadonlyArray<string>): string =>
+  `${name} (${columns.map((name) => `"${name}"`).join(", ")})
+    SELECT ${columns.map((column) => `value ->> '${column}'`).join(", ")} FROM json_each(?)`
+
+const intoUploads = table("uploads", columns)
+const intoExtents = table("extents", ["key", "position", "offset", "length", "sha256", "locator"])
 
 const failure = (cause: unknown): LedgerError =>
   (cause as { readonly code?: string }).code === "SQLITE_FULL"
@@ -132,6 +145,14 @@ const rowsOf = (database: Sqlite.Database): rules.Rows => {
   const putExtent = run(
     `INSERT INTO extents (key, position, "offset", length, sha256, locator) VALUES (?, ?, ?, ?, ?, ?)`
   )
+  const putUploads = select(
+    `INSERT INTO ${intoUploads} WHERE true ON CONFLICT DO NOTHING RETURNING key`,
+    (row) => decodeKey(row).key
+  )
+  const putExtents = run(`INSERT INTO ${intoExtents}`)
+  const completeAll = run(
+    "UPDATE uploads SET state = 'complete', touchedAt = ? WHERE key IN (SELECT value FROM json_each(?))"
+  )
   const before = extents("<= ? ORDER BY position DESC LIMIT 1")
   const after = extents("> ? ORDER BY position LIMIT 1")
   const extentOf = ([found]: ReturnType<typeof before>) =>
@@ -167,6 +188,16 @@ const rowsOf = (database: Sqlite.Database): rules.Rows => {
       const row = encodeUpload(upload)
       put(...columns.map((column) => row[column]))
     },
+    putWhole: (many) => {
+      const put = putUploads(json(many.map(({ upload }) => encodeUpload(upload))))
+      const isPut = new Set(put)
+      const written = many.flatMap(({ extent, upload: { key } }) =>
+        extent.length > 0 && isPut.has(key) ? [{ key, position: extent.offset, ...extent }] : []
+      )
+      if (written.length > 0) putExtents(json(written))
+      return put
+    },
+    completeAll: (keys, touchedAt) => completeAll(touchedAt, json(keys)),
     forget: run("DELETE FROM uploads WHERE key = ?"),
     putExtent: (key, position, { length, locator, offset, sha256 }) =>
       void putExtent(key, position, offset, length, sha256, locator),

@@ -6,6 +6,7 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import type * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
@@ -17,13 +18,18 @@ import type { SafeName } from "./SafeName.ts"
 
 /** The server's own name for an upload in storage. It never comes from the wire. */
 export const UploadKey = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{32}$/), Schema.brand("UploadKey"))
+/** See the schema of this name. */
 export type UploadKey = typeof UploadKey.Type
 
 /** Bytes that were written: where they belong in the file, their hash, and whatever the store needs to find them. */
 export interface Extent {
+  /** Bytes from the beginning of the file. */
   readonly offset: number
+  /** Bytes. */
   readonly length: number
+  /** Of these bytes. */
   readonly sha256: Sha256.Sha256
+  /** The store's own; kept by the ledger and given back. */
   readonly locator: string
 }
 
@@ -42,6 +48,10 @@ export type StoreError = StorageFull | ServerFailure
 /** All extents of an upload in order: asked only by a store that needs them to find its bytes. */
 export type Extents = Effect.Effect<ReadonlyArray<Extent>, StoreError>
 
+/**
+ * Where bytes lie. Layers: {@link layerMemory}, and `UploadStoreFileSystem.layer`. One of your own passes the suite
+ * `test/contract/UploadStore.ts`; {@link oneByOne} spares it the methods for many.
+ */
 export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStore, {
   /** Bytes of the smallest and the largest piece it takes, and whether a piece may continue the one before it. */
   readonly limits: { readonly minPiece: number; readonly maxPiece: number; readonly append: boolean }
@@ -76,6 +86,14 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>
   ) => Effect.Effect<void, StoreError>
 
+  /**
+   * Makes new uploads and writes each whole, whose hash is known: `reserve`, `write` and `sync` for many. Durable on return;
+   * when it fails, nothing of any of them is left. Not interruptible.
+   */
+  readonly putWhole: (
+    uploads: ReadonlyArray<{ readonly key: UploadKey; readonly bytes: Uint8Array; readonly sha256: Sha256.Sha256 }>
+  ) => Effect.Effect<ReadonlyArray<Extent>, StoreError>
+
   /** Reads stored bytes in order, piece by piece; each piece is valid only while `take` runs. */
   readonly read: (
     key: UploadKey,
@@ -105,6 +123,15 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
     mode: "exclusive" | "overwrite"
   ) => Effect.Effect<void, NameTaken | StoreError>
 
+  /**
+   * {@link publish} for many that `putWhole` made, each by itself: what it returns is in the order asked. All that succeeded
+   * are durable on return.
+   */
+  readonly publishWhole: (
+    uploads: ReadonlyArray<{ readonly key: UploadKey; readonly extent: Extent; readonly name: SafeName }>,
+    mode: "exclusive" | "overwrite"
+  ) => Effect.Effect<ReadonlyArray<Either.Either<void, NameTaken | StoreError>>>
+
   /** What stands under a final name: nothing, this upload, or something else, be it at the beginning of the name. */
   readonly holder: (key: UploadKey, name: SafeName) => Effect.Effect<"nobody" | "upload" | "other", StoreError>
 
@@ -120,14 +147,70 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
 
   /** Removes the upload from staging; what was published stays. Repeatable. */
   readonly drop: (key: UploadKey) => Effect.Effect<void, StoreError>
+
+  /** {@link drop} for many. */
+  readonly dropAll: (keys: ReadonlyArray<UploadKey>) => Effect.Effect<void, StoreError>
 }>() {}
+
+type Store = Context.Tag.Service<UploadStore>
+
+/** Uploads of one request that {@link oneByOne} has in hand at once. */
+const atOnce = 8
+
+/**
+ * A store that does for many what it does for one: `putWhole`, `publishWhole` and `dropAll` over its other methods. A store
+ * where many cost less than each by itself has its own.
+ *
+ * @example
+ * ```ts
+ * Layer.succeed(UploadStore.UploadStore, UploadStore.oneByOne({ limits, free, probe, reserve, write, ... }))
+ * ```
+ */
+export const oneByOne = (store: Omit<Store, "putWhole" | "publishWhole" | "dropAll">): Store => ({
+  ...store,
+  putWhole: (uploads) =>
+    Effect.suspend(() => {
+      const made: Array<UploadKey> = []
+      const put = Effect.fnUntraced(function*({ bytes, key }: { readonly key: UploadKey; readonly bytes: Uint8Array }) {
+        yield* store.reserve(key, { size: Option.some(bytes.length) })
+        made.push(key)
+        return yield* store.write({ key, offset: 0, limit: bytes.length }, Body.of(bytes)).pipe(
+          Effect.mapError((error) =>
+            error._tag === "ServerFailure" || error._tag === "StorageFull"
+              ? error
+              : new ServerFailure({ message: "Bytes at hand could not be written", cause: error })
+          )
+        )
+      })
+      return Effect.forEach(uploads, put, { concurrency: atOnce }).pipe(
+        Effect.tap((extents) =>
+          store.sync(extents.map((extent, at) => {
+            const { key } = uploads[at]!
+            return extent.length > 0 ? { key, extent } : { key }
+          }))
+        ),
+        Effect.onError(() => Effect.forEach(made, (key) => Effect.ignore(store.drop(key)), { discard: true }))
+      )
+    }).pipe(Effect.uninterruptible),
+  publishWhole: (uploads, mode) =>
+    Effect.forEach(
+      uploads,
+      ({ extent, key, name }) =>
+        Effect.either(store.publish(key, Effect.succeed(extent.length > 0 ? [extent] : []), name, mode)),
+      { concurrency: atOnce }
+    ),
+  dropAll: (keys) => Effect.forEach(keys, store.drop, { concurrency: atOnce, discard: true })
+})
 
 /** The final names of {@link layerMemory} and the bytes under them, for tests. */
 export class MemoryFiles extends Context.Tag("indexedcp/MemoryFiles")<MemoryFiles, {
+  /** The bytes under a name; `None` when there is no file. */
   readonly read: (name: string) => Effect.Effect<Option.Option<Uint8Array>>
+  /** All final names, sorted. */
   readonly names: Effect.Effect<ReadonlyArray<string>>
   /** Puts a file under a name, or takes it away, as somebody outside the server would. */
   readonly write: (name: string, bytes: Uint8Array) => Effect.Effect<void>
+  /** See `write`. */
   readonly remove: (name: string) => Effect.Effect<void>
 }>() {}
 
@@ -167,7 +250,19 @@ const makeMemory = () => {
       ([...published.keys()].some((other) => other.startsWith(`${name}/`)) ? name : undefined)
   }
 
-  const store: Context.Tag.Service<UploadStore> = {
+  const publish = (key: UploadKey, name: string, mode: "exclusive" | "overwrite") =>
+    Effect.flatMap(file(key), (source) => {
+      const there = published.get(name)
+      const taken = blocked(name) ??
+        (there !== undefined && there !== source && mode === "exclusive" ? name : undefined)
+      if (taken !== undefined) {
+        return Effect.fail(new NameTaken({ name: taken, message: `There is a file ${taken} already` }))
+      }
+      published.set(name, source)
+      return Effect.void
+    })
+
+  const store = oneByOne({
     limits: { minPiece: 1, maxPiece: Number.MAX_SAFE_INTEGER, append: true },
     free: Effect.succeedNone,
     probe: Effect.void,
@@ -198,17 +293,7 @@ const makeMemory = () => {
       Effect.sync(() => Option.map(Option.fromNullable(published.get(name)), (found) => Sha256.of(found.bytes))),
     length: (key) => Effect.sync(() => Option.map(Option.fromNullable(staged.get(key)), (found) => found.bytes.length)),
     keys: Effect.sync(() => [...staged.keys()]),
-    publish: (key, _, name, mode) =>
-      Effect.flatMap(file(key), (source) => {
-        const there = published.get(name)
-        const taken = blocked(name) ??
-          (there !== undefined && there !== source && mode === "exclusive" ? name : undefined)
-        if (taken !== undefined) {
-          return Effect.fail(new NameTaken({ name: taken, message: `There is a file ${taken} already` }))
-        }
-        published.set(name, source)
-        return Effect.void
-      }),
+    publish: (key, _, name, mode) => publish(key, name, mode),
     holder: (key, name) =>
       Effect.sync(() => {
         if (blocked(name) !== undefined) return "other"
@@ -229,7 +314,7 @@ const makeMemory = () => {
         target.bytes = target.bytes.slice(0, length)
       }),
     drop: (key) => Effect.sync(() => void staged.delete(key))
-  }
+  })
 
   const files: Context.Tag.Service<MemoryFiles> = {
     read: (name) => Effect.sync(() => Option.map(Option.fromNullable(published.get(name)), (found) => found.bytes)),

@@ -6,6 +6,7 @@
 import type * as Context from "effect/Context"
 import * as Duration from "effect/Duration"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
@@ -17,6 +18,7 @@ import * as Sha256 from "../protocol/Sha256.ts"
 import * as Body from "./Body.ts"
 import {
   code,
+  concurrently,
   type Disk,
   type Durability,
   type FileSystemCalls,
@@ -36,6 +38,8 @@ import { type Extent, NameTaken, type StoreError, type UploadKey, UploadStore } 
 
 /** How long a part file stays open that nobody uses. */
 const idle = "5 seconds"
+/** Files of one request that are in hand at once: their syncs share what the file system commits. */
+const atOnce = 8
 
 /** The folders of a final name, and the name in the last of them. */
 const placeOf = (name: SafeName.SafeName) => {
@@ -119,30 +123,103 @@ const make = (
       return true
     }
 
-    const publish = async (key: UploadKey, name: SafeName.SafeName, mode: "exclusive" | "overwrite"): Promise<void> => {
+    const lookAtPart = async (key: UploadKey) => {
       const ours = await disk.look(part(key))
-      if (ours === undefined || !ours.isFile) {
-        throw Object.assign(new Error("there is no part file"), { code: "ENOENT" })
-      }
-      const { last, steps } = placeOf(name)
-      await Folders.withinMade(disk, root, steps, async (folder) => {
-        const target = folder.at(last)
-        const there = await disk.look(target)
-        if (there?.id === ours.id) return folder.sync()
-        if (mode === "exclusive") {
-          await disk.link(part(key), target)
-        } else {
-          // a file is overwritten, and only by its own name
-          if (there !== undefined && (!there.isFile || (folds && !(await isExact(name))))) {
-            throw Object.assign(new Error(`${name} is not the name of a file`), { code: "EEXIST" })
-          }
-          const beside = `${part(key)}.publish`
-          await disk.rm(beside, { force: true })
-          await disk.link(part(key), beside)
-          await disk.rename(beside, target)
+      if (ours?.isFile === true) return ours
+      throw Object.assign(new Error("there is no part file"), { code: "ENOENT" })
+    }
+
+    /** Links a part file under a name in an open folder, which is still to be synced. */
+    const link = async (
+      key: UploadKey,
+      folder: Folders.Folder,
+      name: SafeName.SafeName,
+      mode: "exclusive" | "overwrite"
+    ): Promise<void> => {
+      const target = folder.at(placeOf(name).last)
+      if (mode === "exclusive") {
+        try {
+          return await disk.link(part(key), target)
+        } catch (cause) {
+          if (code(cause) === "EEXIST" && (await disk.look(target))?.id === (await lookAtPart(key)).id) return
+          throw cause
         }
-        return folder.sync()
+      }
+      const there = await disk.look(target)
+      if (there?.id === (await lookAtPart(key)).id) return
+      // a file is overwritten, and only by its own name
+      if (there !== undefined && (!there.isFile || (folds && !(await isExact(name))))) {
+        throw Object.assign(new Error(`${name} is not the name of a file`), { code: "EEXIST" })
+      }
+      const beside = `${part(key)}.publish`
+      await disk.rm(beside, { force: true })
+      await disk.link(part(key), beside)
+      await disk.rename(beside, target)
+    }
+
+    const publish = async (key: UploadKey, name: SafeName.SafeName, mode: "exclusive" | "overwrite"): Promise<void> => {
+      await lookAtPart(key)
+      await Folders.withinMade(disk, root, placeOf(name).steps, async (folder) => {
+        await link(key, folder, name, mode)
+        await folder.sync()
       })
+    }
+
+    type Published = Either.Either<void, NameTaken | StoreError>
+
+    /** Links part files under names in one folder, which is synced once. */
+    const publishInto = async (
+      steps: ReadonlyArray<string>,
+      uploads: ReadonlyArray<{ readonly key: UploadKey; readonly name: SafeName.SafeName }>,
+      mode: "exclusive" | "overwrite"
+    ): Promise<ReadonlyArray<Published>> => {
+      const most = folds && mode === "overwrite" ? 1 : atOnce
+      try {
+        return await Folders.withinMade(disk, root, steps, async (folder) => {
+          const outcomes = await concurrently(uploads, most, async ({ key, name }): Promise<Published> => {
+            try {
+              return Either.right(await link(key, folder, name, mode))
+            } catch (cause) {
+              // a folder that was taken away is made again
+              if (code(cause) === "ENOENT") throw cause
+              return Either.left(takenOr(name)(cause))
+            }
+          })
+          await folder.sync()
+          return outcomes
+        })
+      } catch (cause) {
+        return uploads.map(({ name }) => Either.left(takenOr(name)(cause)))
+      }
+    }
+
+    const remove = async (key: UploadKey): Promise<void> => {
+      await handles.forget(key)
+      await disk.rm(part(key), { force: true })
+      syncs.forget(key)
+    }
+
+    const putWhole = async (
+      uploads: ReadonlyArray<{ readonly key: UploadKey; readonly bytes: Uint8Array }>
+    ): Promise<void> => {
+      const made: Array<UploadKey> = []
+      try {
+        await concurrently(uploads, atOnce, async ({ bytes, key }) => {
+          const handle = await disk.open(part(key), "wx", fileMode)
+          made.push(key)
+          try {
+            await handle.chmod(fileMode)
+            if (bytes.length > 0) await writeAll(handle, [bytes], 0)
+            await syncs.sync(key, handle)
+          } finally {
+            await handle.close()
+          }
+        })
+        await parts.sync()
+      } catch (cause) {
+        await concurrently(made, atOnce, remove)
+        throw cause
+      }
     }
 
     /** Where two names are one, no other is published between the look at a name and its use. */
@@ -195,6 +272,11 @@ const make = (
           if (made.length > 0) yield* io("syncing a folder", () => parts.sync())
           made.forEach((key) => fresh.delete(key))
         }),
+      putWhole: (uploads) =>
+        Effect.as(
+          io("writing part files", () => putWhole(uploads)),
+          uploads.map(({ bytes, sha256 }) => ({ offset: 0, length: bytes.length, sha256, locator: "" }))
+        ),
       read: (key, _, range, take) => onPart("reading a part file", key, (handle) => readAll(handle, range, take)),
       contentOf: (name) =>
         io("reading a file", () => {
@@ -236,6 +318,23 @@ const make = (
         Effect.uninterruptible(
           Effect.tryPromise({ try: () => publish(key, name, mode), catch: takenOr(name) })
         ).pipe((publishing) => folds && mode === "overwrite" ? alone.withPermits(1)(publishing) : publishing),
+      publishWhole: (uploads, mode) =>
+        Effect.uninterruptible(Effect.promise(async () => {
+          const places = new Map<string, Array<number>>()
+          for (const [at, { name }] of uploads.entries()) {
+            const folder = placeOf(name).steps.join("/")
+            const there = places.get(folder)
+            if (there === undefined) places.set(folder, [at])
+            else there.push(at)
+          }
+          const outcomes: Array<Published> = []
+          for (const those of places.values()) {
+            const { steps } = placeOf(uploads[those[0]!]!.name)
+            const came = await publishInto(steps, those.map((at) => uploads[at]!), mode)
+            those.forEach((at, index) => outcomes[at] = came[index]!)
+          }
+          return outcomes
+        })).pipe((publishing) => folds && mode === "overwrite" ? alone.withPermits(1)(publishing) : publishing),
       holder: (key, name) =>
         io("looking at a file", () => {
           const { last, steps } = placeOf(name)
@@ -268,15 +367,16 @@ const make = (
         }),
       drop: (key) =>
         io("removing a part file", async () => {
-          await handles.forget(key)
-          await disk.rm(part(key), { force: true })
           await disk.rm(`${part(key)}.publish`, { force: true })
-          syncs.forget(key)
-        })
+          await remove(key)
+        }),
+      dropAll: (keys) => io("removing part files", () => concurrently(keys, atOnce, remove))
     }
   })
 
+/** Where files go, and how safely. */
 export interface FolderOptions {
+  /** Made if missing. */
   readonly outputDir: string
   /** Default `power`. */
   readonly durability?: Durability

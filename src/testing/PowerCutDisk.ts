@@ -27,6 +27,7 @@ export type FileSystemCalls = NonNullable<FolderOptions["calls"]>
 /** What survives of that which was not synced: nothing, everything, or by chance that begins with this number. */
 export type Survivors = "nothing" | "everything" | number
 
+/** What a test does at each call of the disk. */
 export interface Options {
   /**
    * Told of each call that changes the disk or makes something durable, just before it does, as `link /from /to`. What it
@@ -37,7 +38,9 @@ export interface Options {
   readonly pause?: () => Promise<void>
 }
 
+/** A disk, see the module. */
 export interface PowerCutDisk {
+  /** What `UploadStoreFileSystem.layer` takes as its `calls`. */
   readonly calls: FileSystemCalls
   /** The disk as it is found when the power is back, were it cut now. This one stays as it is. */
   readonly powerCut: (survivors: Survivors, options?: Options) => PowerCutDisk

@@ -23,7 +23,15 @@ import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import * as Random from "effect/Random"
-import { NoAnswer, type Outgoing, Transport, type TransportError, Unreachable } from "../client/Transport.ts"
+import {
+  NoAnswer,
+  type Outgoing,
+  type OutgoingBatch,
+  Transport,
+  type TransportError,
+  Unreachable
+} from "../client/Transport.ts"
+import * as UploadBatch from "../protocol/UploadBatch.ts"
 import * as TransportInProcess from "./TransportInProcess.ts"
 
 /** One thing that goes wrong with one exchange. `at` is a place in the body, from 0 to below 1. */
@@ -47,7 +55,28 @@ export type Fault = Data.TaggedEnum<{
   Late: { readonly by: Duration.DurationInput }
 }>
 
-export const { AnswerLost, Cut, Delayed, Dropped, Flipped, Late, Repeated } = Data.taggedEnum<Fault>()
+const faults = Data.taggedEnum<Fault>()
+
+/** The server answers, and the answer is lost. */
+export const AnswerLost = faults.AnswerLost
+
+/** The connection breaks within the body. */
+export const Cut = faults.Cut
+
+/** The request waits on its way. */
+export const Delayed = faults.Delayed
+
+/** Nothing is sent. */
+export const Dropped = faults.Dropped
+
+/** One bit of the body arrives as the other one. */
+export const Flipped = faults.Flipped
+
+/** The request arrives when its sender has long been told that there is no answer. */
+export const Late = faults.Late
+
+/** The request arrives twice. */
+export const Repeated = faults.Repeated
 
 /** How likely each fault is, from 0 to 1; together at most 1. What is not named does not happen. */
 export interface Odds {
@@ -63,7 +92,7 @@ export interface Odds {
 }
 
 /** What is about to be exchanged. */
-export type Exchange = "send" | "state" | "abort"
+export type Exchange = "send" | "batch" | "state" | "abort"
 
 const flip = (body: Uint8Array, at: number): Uint8Array => {
   const flipped = body.slice()
@@ -106,17 +135,31 @@ export const layerFrom = (
         }
       }
 
+      const breaking = <A>(exchange: Effect.Effect<A, TransportError>, after: number) =>
+        Effect.andThen(
+          Effect.exit(Effect.provideService(exchange, TransportInProcess.BreaksAfter, Math.floor(after))),
+          new NoAnswer({ message: "The connection broke while the body was sent" })
+        )
+
       const send = (out: Outgoing, fault: Fault): ReturnType<Context.Tag.Service<Transport>["send"]> =>
         fault._tag === "Cut"
-          ? Effect.andThen(
-            Effect.exit(Effect.provideService(
-              over.send(out),
-              TransportInProcess.BreaksAfter,
-              Math.floor(fault.at * out.body.length)
-            )),
-            new NoAnswer({ message: "The connection broke while the body was sent" })
-          )
+          ? breaking(over.send(out), fault.at * out.body.length)
           : through(over.send(fault._tag === "Flipped" ? { ...out, body: flip(out.body, fault.at) } : out), fault)
+
+      /** A bit of the first file that has any is the other one. */
+      const sendBatch = (
+        batch: OutgoingBatch,
+        fault: Fault
+      ): ReturnType<Context.Tag.Service<Transport>["sendBatch"]> => {
+        if (fault._tag === "Cut") {
+          return breaking(over.sendBatch(batch), fault.at * UploadBatch.toBody(batch.files).length)
+        }
+        const struck = fault._tag === "Flipped" ? batch.files.findIndex(({ size }) => size > 0) : -1
+        const files = batch.files.map((file, at) =>
+          at === struck && fault._tag === "Flipped" ? { ...file, bytes: flip(file.bytes, fault.at) } : file
+        )
+        return through(over.sendBatch({ ...batch, files }), fault)
+      }
 
       const faulty = <A>(
         exchange: Exchange,
@@ -126,6 +169,7 @@ export const layerFrom = (
 
       return Transport.of({
         send: (out) => faulty("send", over.send(out), (fault) => send(out, fault)),
+        sendBatch: (batch) => faulty("batch", over.sendBatch(batch), (fault) => sendBatch(batch, fault)),
         state: (...of) => faulty("state", over.state(...of), (fault) => through(over.state(...of), fault)),
         abort: (...of) => faulty("abort", over.abort(...of), (fault) => through(over.abort(...of), fault))
       })

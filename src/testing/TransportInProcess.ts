@@ -5,11 +5,13 @@
  */
 import * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
 import * as Layer from "effect/Layer"
 import * as Option from "effect/Option"
 import { NoAnswer, Refused, Transport } from "../client/Transport.ts"
 import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
 import { type ProtocolError, retryAfter } from "../protocol/ProtocolError.ts"
+import * as UploadBatch from "../protocol/UploadBatch.ts"
 import * as Body from "../server/Body.ts"
 import { Receiver } from "../server/Receiver.ts"
 
@@ -39,12 +41,28 @@ const bodyOf = (bytes: Uint8Array, breaksAfter: number): Body.Body =>
     })()
   }
 
+const failed = (error: ProtocolError | Body.BodyCut): NoAnswer | Refused =>
+  error._tag === "BodyCut" ? new NoAnswer({ message: error.message }) : refused(error)
+
+export interface InProcessOptions {
+  readonly remoteAddress?: string
+  /** Whether the server says that it takes batches, as one does over HTTP. Default: no, so that each file is a request. */
+  readonly batches?: boolean
+}
+
 /** Chunks of the principal `default` from `remoteAddress`, whatever their endpoint. */
-export const layer = (options: { readonly remoteAddress?: string } = {}): Layer.Layer<Transport, never, Receiver> =>
+export const layer = (options: InProcessOptions = {}): Layer.Layer<Transport, never, Receiver> =>
   Layer.effect(
     Transport,
     Effect.map(Receiver, (receiver) => {
       const principal = { name: "default" }
+      const batch = options.batches === true ? { batch: receiver.batches } : {}
+      const told = (endpoint: string) => ({
+        method: "POST",
+        url: new URL(endpoint).pathname,
+        remoteAddress: options.remoteAddress ?? "127.0.0.1",
+        keyName: principal.name
+      })
       return Transport.of({
         send: ({ body, chunk, endpoint }) =>
           Effect.gen(function*() {
@@ -54,18 +72,23 @@ export const layer = (options: { readonly remoteAddress?: string } = {}): Layer.
               // through the headers, as over a wire
               chunk: yield* ChunkHeaders.decode(headers),
               body: bodyOf(body, yield* BreaksAfter),
-              request: {
-                headers,
-                method: "POST",
-                url: new URL(endpoint).pathname,
-                remoteAddress: options.remoteAddress ?? "127.0.0.1",
-                keyName: principal.name
-              }
+              request: { ...told(endpoint), headers }
             })
-            return { receipt, limit: {} }
-          }).pipe(Effect.mapError((error) =>
-            error._tag === "BodyCut" ? new NoAnswer({ message: error.message }) : refused(error)
-          )),
+            return { receipt, limit: {}, ...batch }
+          }).pipe(Effect.mapError(failed)),
+        sendBatch: ({ endpoint, files }) =>
+          Effect.gen(function*() {
+            const results = yield* receiver.receiveBatch({
+              principal,
+              body: bodyOf(UploadBatch.toBody(files), yield* BreaksAfter),
+              request: { ...told(endpoint), headers: {} }
+            })
+            return results.map((result) =>
+              Either.isRight(result) && "complete" in result.right.receipt && result.right.receipt.complete
+                ? Option.some(result.right.receipt.actualFilename)
+                : Option.none()
+            )
+          }).pipe(Effect.mapError(failed)),
         state: (_, id, check) =>
           Effect.asSome(check === "content" ? receiver.content(principal, id) : receiver.state(principal, id)).pipe(
             Effect.catchTag("UnknownUpload", () => Effect.succeedNone),

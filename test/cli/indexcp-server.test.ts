@@ -6,6 +6,7 @@ import * as Http from "node:http"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { bytesOf, contentOf, folderWith, start, type Variables } from "../support/cli.ts"
+import { isWindows } from "../support/platform.ts"
 
 const launch = (home: string, words: ReadonlyArray<string>, variables: Variables = {}) =>
   start("indexcp-server", ["--port", "0", ...words], { home, variables })
@@ -45,7 +46,7 @@ const idleConnection = (url: string) =>
     assert.strictEqual(Object.values(agent.freeSockets).flat().length, 1)
   })
 
-describe("without any words", () => {
+describe.skipIf(isWindows)("without any words", () => {
   it.scopedLive("it starts, by the environment alone", () =>
     Effect.gen(function*() {
       const home = yield* folderWith({})
@@ -58,7 +59,7 @@ describe("without any words", () => {
     }))
 })
 
-describe("the key", () => {
+describe.skipIf(isWindows)("the key", () => {
   it.scopedLive("is made at each start when there is none, and told once, on stderr", () =>
     Effect.gen(function*() {
       const keys: Array<string> = []
@@ -94,7 +95,7 @@ describe("the key", () => {
     }))
 })
 
-describe("start", () => {
+describe.skipIf(isWindows)("start", () => {
   it.scopedLive("makes the folder, and keeps files there as --on-conflict says", () =>
     Effect.gen(function*() {
       const home = yield* folderWith({})
@@ -154,7 +155,7 @@ describe("start", () => {
     }))
 })
 
-describe("stop", () => {
+describe.skipIf(isWindows)("stop", () => {
   it.scopedLive.each(["SIGINT", "SIGTERM"] as const)(
     "by %s is prompt, also with an idle connection, and no failure: code 0",
     (signal) =>
@@ -172,7 +173,7 @@ describe("stop", () => {
   )
 })
 
-describe("--simple", () => {
+describe.skipIf(isWindows)("--simple", () => {
   it.scopedLive("asks for no key, prints none, and appends everything to one file", () =>
     Effect.gen(function*() {
       const home = yield* folderWith({})
@@ -194,7 +195,7 @@ describe("--simple", () => {
     }))
 })
 
-describe("settings", () => {
+describe.skipIf(isWindows)("settings", () => {
   it.scopedLive("come from the file, the environment and the command line; logs as JSON are all of stderr", () =>
     Effect.gen(function*() {
       const file = { outputDir: "from-file", logFormat: "human", onConflict: "reject", port: 1 }
@@ -225,7 +226,7 @@ describe("settings", () => {
     }))
 })
 
-describe("both programs together", () => {
+describe.skipIf(isWindows)("both programs together", () => {
   it.scopedLive("deliver a file byte for byte with the key that the server made", () =>
     Effect.gen(function*() {
       const bytes = bytesOf(3_000_000)

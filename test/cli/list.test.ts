@@ -99,7 +99,7 @@ describe("the state of a file", () => {
     destination: Option.none(),
     version: Option.none(),
     size: 10,
-    sha256: Sha256.empty,
+    sha256: Option.some(Sha256.empty),
     chunks: 1,
     addedAt: 0,
     ...unsent

@@ -21,7 +21,7 @@ const file = (id: number, path: string, size = 1000) => ({ file: FileId.make(id)
 const finished = (id: number, path: string, size = 1000) =>
   UploadEvent.Finished({
     ...file(id, path, size),
-    sha256: Sha256.empty,
+    sha256: Option.some(Sha256.empty),
     state: "delivered",
     serverName: Option.some(path),
     error: Option.none()

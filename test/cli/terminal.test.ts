@@ -9,6 +9,7 @@ import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { bytesOf, run, start, startServer, temporaryHome, type Variables, workIn } from "../support/cli.ts"
 import * as FakeTerminal from "../support/FakeTerminal.ts"
+import { isWindows } from "../support/platform.ts"
 
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words, { INDEXCP_API_KEY: "k" })
 
@@ -30,7 +31,7 @@ const inHome = Effect.gen(function*() {
   }
 })
 
-describe("an upload on a terminal", () => {
+describe.skipIf(isWindows)("an upload on a terminal", () => {
   it.scopedLive("shows files in flight and a total while it works, and only results after", () =>
     Effect.gen(function*() {
       const server = yield* startServer()
@@ -74,7 +75,7 @@ describe("an upload on a terminal", () => {
     }))
 })
 
-describe("clear on a terminal", () => {
+describe.skipIf(isWindows)("clear on a terminal", () => {
   it.scopedLive("asks first", () =>
     Effect.gen(function*() {
       const { onTerminal } = yield* inHome
@@ -100,7 +101,7 @@ describe("clear on a terminal", () => {
     }))
 })
 
-describe("list and help on a terminal", () => {
+describe.skipIf(isWindows)("list and help on a terminal", () => {
   it.scopedLive("fit into it", () =>
     Effect.gen(function*() {
       const { onTerminal } = yield* inHome

@@ -8,6 +8,7 @@ import { Effect } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { contentOf, run, start, startServer, temporaryHome, workIn } from "../support/cli.ts"
+import { isWindows } from "../support/platform.ts"
 
 const variables = { INDEXCP_API_KEY: "k" }
 const here = (...words: ReadonlyArray<string>) => run("indexcp", words, variables)
@@ -37,7 +38,7 @@ const assertStops = (running: Effect.Effect.Success<ReturnType<typeof start>>) =
     assert.isBelow(Date.now() - begun, 2000)
   })
 
-describe("upload --watch", () => {
+describe.skipIf(isWindows)("upload --watch", () => {
   it.scopedLive("sends what is there and what other programs add, until it is stopped", () =>
     Effect.gen(function*() {
       const { launch, server, write } = yield* inHome
@@ -89,7 +90,7 @@ describe("upload --watch", () => {
     }))
 })
 
-describe("watch", () => {
+describe.skipIf(isWindows)("watch", () => {
   it.scopedLive("sends files of a folder as they settle, again when they change, and not again after a restart", () =>
     Effect.gen(function*() {
       const { launch, server, write } = yield* inHome
@@ -142,7 +143,7 @@ describe("watch", () => {
     }))
 })
 
-describe("standard input", () => {
+describe.skipIf(isWindows)("standard input", () => {
   const piped = ["sh", "-c", `printf 'some bytes' | "$0" "$@"`]
 
   it.scopedLive("is added under its name", () =>

@@ -291,3 +291,34 @@ describe("TransportHttp.layerStreamed, a limit", () => {
       expect(Math.max(...tenths)).toBeLessThan(2.5 * MiB / 10)
     }).pipe(Effect.provide(layer({ limitRate: MiB }))))
 })
+
+describe("TransportHttp.layerStreamed, slices of a body", () => {
+  /** A client that takes so long for a body, and how the bodies came. */
+  const slicing = (millis: (sent: number) => number) => {
+    const bodies: Array<ReadonlyArray<number>> = []
+    const client = HttpClient.make((request) =>
+      Effect.gen(function*() {
+        if (request.body._tag !== "Stream") return yield* Effect.dieMessage("a body that is no stream")
+        const slices = yield* Stream.runCollect(Stream.map(request.body.stream, ({ length }) => length))
+        bodies.push([...slices])
+        yield* Effect.sleep(millis(bodies.length))
+        return HttpClientResponse.fromWeb(request, new Response(receipt))
+      }).pipe(Effect.orDie)
+    )
+    const layer = Layer.provide(TransportHttp.layerStreamed(), [Layer.succeed(HttpClient.HttpClient, client), key])
+    return { bodies, layer }
+  }
+
+  it.effect("get longer when a body was taken quickly to its answer, and short again when that is slow", () => {
+    // four megabytes in a millisecond, in two seconds, in twenty
+    const { bodies, layer } = slicing((sent) => [1, 2000, 20_000, 1][sent - 1]!)
+    return Effect.gen(function*() {
+      const sending = yield* Effect.fork(
+        Effect.repeatN(send("http://server/upload", new Uint8Array(4 * MiB)), 3)
+      )
+      yield* TestClock.adjust("1 hour")
+      yield* Fiber.join(sending)
+      expect(bodies.map((slices) => Math.max(...slices))).toEqual([64 * 1024, MiB, 128 * 1024, 64 * 1024])
+    }).pipe(Effect.provide(layer))
+  })
+})

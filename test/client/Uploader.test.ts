@@ -28,7 +28,7 @@ describe("Uploader, to our server", () => {
           state: "delivered",
           serverName: Option.some("a.bin"),
           size,
-          sha256: Sha256.of(bytes),
+          sha256: Option.some(Sha256.of(bytes)),
           error: Option.none()
         })
       ])
@@ -228,7 +228,7 @@ describe("Uploader, its other ways in", () => {
       const bytes = bytesOf(23)
       const pieces = [[0, 1], [1, 6], [6, 6], [6, 10], [10, 19], [19, 23]].map(([from, to]) => bytes.slice(from, to))
       const { file } = yield* uploader.add(Source.stream("a", Stream.fromIterable(pieces)))
-      expect(file).toMatchObject({ size: 23, chunks: 6, chunkSize: 4, sha256: Sha256.of(bytes) })
+      expect(file).toMatchObject({ size: 23, chunks: 6, chunkSize: 4, sha256: Option.some(Sha256.of(bytes)) })
       expect((yield* store.read(file.id, 0, 23)).bytes).toEqual(bytes)
       const again = yield* uploader.add(Source.stream("a", Stream.make(bytesOf(2))))
       expect(Option.map(again.replaced, ({ id }) => id)).toEqual(Option.some(file.id))

@@ -5,7 +5,7 @@
  */
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Effect, Option, Stream } from "effect"
+import { Chunk, Effect, Fiber, Option, Stream, TestClock } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Source from "../../src/client/Source.ts"
@@ -17,7 +17,7 @@ import { temporaryFolder } from "../support/sqliteFiles.ts"
 
 const { bytesOf, client, content, endpoint } = World
 
-/** A file whose bytes the test can change; `read` counts how often its bytes were asked for. */
+/** A file whose bytes the test can change; `read` counts those that were asked for. */
 const changeable = (bytes: Uint8Array) => {
   const state = { bytes, version: 1, read: 0 }
   const source: Source.Source = {
@@ -30,13 +30,15 @@ const changeable = (bytes: Uint8Array) => {
       return {
         size: state.bytes.length,
         version: String(version),
-        read: (from, to) =>
+        open: Effect.succeed((into, from) =>
           Effect.suspend(() => {
-            state.read += 1
+            state.read += into.length
+            into.set(state.bytes.subarray(from, from + into.length))
             return state.version === version
-              ? Effect.succeed(state.bytes.slice(from, to))
+              ? Effect.void
               : Effect.fail(new Source.SourceChanged({ path: "big.bin", message: "big.bin was changed" }))
           })
+        )
       }
     })
   }
@@ -57,11 +59,20 @@ describe("Uploader, direct", () => {
   it.scoped("sends a file from where it lies, and copies nothing into the buffer", () =>
     Effect.gen(function*() {
       const { files, transport } = yield* World.server
-      const { buffered, uploader } = yield* client(transport)
+      const { buffered, sends, uploader } = yield* client(transport)
       const { source, state } = changeable(bytesOf(10))
-      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered", sha256: Sha256.of(bytesOf(10)) })
+      expect(yield* send(uploader, source)).toMatchObject({
+        state: "delivered",
+        sha256: Option.some(Sha256.of(bytesOf(10)))
+      })
       expect(yield* content(files, "big.bin")).toEqual(bytesOf(10))
-      expect(state.read).toBe(3)
+      // also for its hash, which goes with the last of its bytes
+      expect(state.read).toBe(10)
+      expect(sends().map(({ out }) => Option.isSome(Option.flatMap(out.chunk.upload, ({ sha256 }) => sha256))))
+        .toEqual([false, false, true])
+      expect(Chunk.toReadonlyArray(yield* Stream.runCollect(uploader.receipts))).toMatchObject([
+        { sha256: Sha256.of(bytesOf(10)) }
+      ])
       expect(yield* buffered).toEqual([])
     }))
 
@@ -157,35 +168,45 @@ describe("Uploader, direct, with a real file", () => {
       }))
   }
 
-  it.scoped("sends nothing of it when it changes while it is hashed", () =>
-    Effect.gen(function*() {
-      const { transport } = yield* World.server
-      const { calls, uploader } = yield* client(transport)
-      const { change, source } = changeable(bytesOf(10))
-      const hashed = {
-        ...source,
-        bytes: () => Stream.tap(source.bytes(4), () => Effect.sync(() => change(bytesOf(10, 2))))
-      }
-      const events = Chunk.toReadonlyArray(yield* Stream.runCollect(uploader.bufferAndUpload(hashed, { endpoint })))
-      expect(events).toMatchObject([{ _tag: "Skipped", message: "big.bin is being changed; try again later" }])
-      expect(calls).toEqual([])
-    }))
-
-  it.scoped("reads it anew after it was given up: what was recorded of it may be what was wrong", () =>
+  it.scoped("hashes again what an earlier program has sent: when that is no longer the same, nothing is published", () =>
     Effect.gen(function*() {
       const { files, transport } = yield* World.server
       const { sends, uploader } = yield* client(transport)
       const { source, state } = changeable(bytesOf(10))
+      yield* uploader.bufferAndUpload(source, { endpoint }).pipe(
+        Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 4),
+        Stream.runDrain
+      )
       // other bytes under the same version
-      const lying = {
-        ...source,
-        bytes: () => Stream.sync(() => bytesOf(10, 5))
-      }
-      expect(yield* send(uploader, lying)).toMatchObject({ state: "failed" })
+      state.bytes = bytesOf(10, 5)
+      expect(yield* send(uploader, source)).toMatchObject({ state: "failed" })
+      expect(yield* files.names).toEqual([])
       expect(yield* transport.state(endpoint, sends()[0]!.id!)).toEqual(Option.none())
       expect(state.version).toBe(1)
+      // begun anew after it was given up: what the server had of it may be what was wrong
       expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
-      expect(yield* files.names).toEqual(["big.bin"])
+      expect(yield* content(files, "big.bin")).toEqual(bytesOf(10, 5))
+    }))
+
+  it.scoped("is compared with what the server says it has, also when all was sent by an earlier program", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const store = yield* World.memoryStore
+      // the answer that says so is lost
+      const first = yield* client(transport, {
+        send: (proceed, number) => number === 2 ? Effect.zipRight(proceed, Effect.never) : proceed
+      }, { store })
+      const { source } = changeable(bytesOf(10))
+      const fiber = yield* Effect.fork(Stream.runDrain(first.uploader.bufferAndUpload(source, { endpoint })))
+      yield* TestClock.adjust("1 second")
+      expect(first.sends()).toHaveLength(3)
+      yield* Fiber.interrupt(fiber)
+      const second = yield* client(transport, {}, { store })
+      expect(yield* send(second.uploader, source)).toMatchObject({
+        state: "delivered",
+        sha256: Option.some(Sha256.of(bytesOf(10)))
+      })
+      expect(second.sends()).toEqual([])
     }))
 })
 
@@ -197,14 +218,16 @@ describe("Uploader, add", () => {
       const { change, source } = changeable(bytesOf(10))
       const growing = {
         ...source,
-        bytes: () =>
-          Stream.concat(
-            source.bytes(4),
-            Stream.sync(() => {
-              change(bytesOf(20))
-              return bytesOf(1)
-            })
-          )
+        external: Effect.map(source.external!, (external): Source.External => ({
+          ...external,
+          open: Effect.map(external.open, (read) => (into, from) =>
+            Effect.zipRight(
+              from === 8
+                ? Effect.sync(() => change(bytesOf(20)))
+                : Effect.void,
+              read(into, from)
+            ))
+        }))
       }
       expect(yield* Effect.flip(uploader.add(growing))).toMatchObject({
         _tag: "SourceError",

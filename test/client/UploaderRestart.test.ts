@@ -33,7 +33,7 @@ describe("Uploader, restarts", () => {
             const running = yield* Effect.fork(first.upload())
             const ended = yield* Effect.race(Effect.as(dead, false), Effect.as(Effect.exit(Fiber.join(running)), true))
             if (ended) {
-              expect(at).toBeGreaterThan(size === 10 ? 9 : 5)
+              expect(at).toBeGreaterThan(size === 10 ? 8 : 5)
               break
             }
             yield* Fiber.interrupt(running)

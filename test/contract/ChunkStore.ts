@@ -7,7 +7,7 @@ import { describe, expect, it } from "@effect/vitest"
 import { Chunk, Deferred, Effect, Either, Exit, FastCheck, Fiber, Option, Queue, Scope, Stream } from "effect"
 import type { Layer } from "effect"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
-import { SourceChanged } from "../../src/client/Source.ts"
+import { type External, type ReadSource, SourceChanged } from "../../src/client/Source.ts"
 import * as Ranges from "../../src/protocol/Ranges.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
@@ -62,6 +62,22 @@ export const add = Effect.fnUntraced(function*(
   }))
 })
 
+/** How a source of these bytes is opened; `opened` and `read` tell what was done with it. */
+export const opening = (
+  bytes: Uint8Array,
+  told: { readonly opened?: (by: 1 | -1) => void; readonly read?: (from: number, to: number) => void } = {}
+): External["open"] => {
+  const read: ReadSource = (into, from) =>
+    Effect.sync(() => {
+      told.read?.(from, from + into.length)
+      into.set(bytes.subarray(from, from + into.length))
+    })
+  return Effect.acquireRelease(
+    Effect.sync(() => (told.opened?.(1), read)),
+    () => Effect.sync(() => told.opened?.(-1))
+  )
+}
+
 export const listed = Effect.flatMap(
   ChunkStore.ChunkStore,
   ({ list }) => Effect.map(Stream.runCollect(list), Chunk.toReadonlyArray)
@@ -94,7 +110,7 @@ export const suite = (
           ...newFile("/a"),
           id: file,
           size: 10,
-          sha256: Sha256.of(bytes),
+          sha256: Option.some(Sha256.of(bytes)),
           chunks: 3,
           ...unsent
         })
@@ -122,7 +138,7 @@ export const suite = (
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const { file } = yield* add("/empty", someBytes(0))
-        expect(yield* store.get(file)).toMatchObject({ size: 0, chunks: 0, sha256: Sha256.empty })
+        expect(yield* store.get(file)).toMatchObject({ size: 0, chunks: 0, sha256: Option.some(Sha256.empty) })
         expect((yield* store.read(file, 0, 0)).bytes.byteLength).toBe(0)
       }).pipe(Effect.provide(layer)))
 
@@ -377,14 +393,16 @@ export const suite = (
         yield* store.startDelivery(file, delivery)
         yield* store.remember(file, { revision: Option.some(2) })
         const { path, sha256, size } = yield* store.get(file)
-        yield* store.delivered(file, { serverName: "a (1).txt", resent: false })
+        const whole = Option.getOrThrow(sha256)
+        yield* store.delivered(file, { serverName: "a (1).txt", resent: false, sha256: whole })
         expect(yield* Effect.flip(store.get(file))).toMatchObject({ _tag: "NotBuffered" })
-        expect(yield* Effect.flip(store.delivered(file, { serverName: "b", resent: true }))).toMatchObject({
-          _tag: "NotBuffered"
-        })
+        expect(yield* Effect.flip(store.delivered(file, { serverName: "b", resent: true, sha256: whole })))
+          .toMatchObject({
+            _tag: "NotBuffered"
+          })
         expect(Chunk.toReadonlyArray(yield* Stream.runCollect(store.receipts))).toEqual([{
           path,
-          sha256,
+          sha256: whole,
           size,
           serverName: "a (1).txt",
           ...delivery,
@@ -398,8 +416,8 @@ export const suite = (
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const bytes = someBytes(10)
-        const external = { ...newFile("/big"), size: 10, sha256: Sha256.of(bytes), version: Option.some("v1") }
-        const file = yield* store.adopt(external, (from, to) => Effect.succeed(bytes.slice(from, to)))
+        const external = { ...newFile("/big"), size: 10, version: Option.some("v1") }
+        const file = yield* store.adopt(external, opening(bytes))
         expect(yield* listed).toEqual([])
         expect(yield* store.read(file, 2, 7)).toStrictEqual({
           bytes: bytes.slice(2, 7),
@@ -414,17 +432,187 @@ export const suite = (
           settledBytes: 4
         })
         const changed = new SourceChanged({ path: "/big", message: "changed" })
-        expect(yield* store.adopt(external, () => Effect.fail(changed))).toBe(file)
+        expect(yield* store.adopt(external, Effect.succeed(() => Effect.fail(changed)))).toBe(file)
         expect(yield* Effect.flip(store.read(file, 0, 4))).toBe(changed)
         // a file of that name in the buffer is another one
         yield* add("/big", bytes)
         expect(yield* listed).toHaveLength(1)
-        const next = yield* store.adopt({ ...external, version: Option.some("v2") }, () => Effect.succeed(bytes))
+        const next = yield* store.adopt({ ...external, version: Option.some("v2") }, opening(bytes))
         expect(next).not.toBe(file)
         expect(yield* Effect.flip(store.get(file))).toMatchObject({ _tag: "NotBuffered" })
         expect(yield* store.settled(next)).toEqual([])
         yield* store.drop(next)
         expect(yield* store.adopted("/big")).toStrictEqual(Option.none())
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("has the hash of an external file as soon as its last byte was read, in whatever order", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const bytes = someBytes(20)
+        const whole = Sha256.of(bytes)
+        const external = { ...newFile("/big"), size: 20, version: Option.some("v1") }
+        const orders = [
+          [[0, 8], [8, 16], [16, 20]],
+          [[0, 20]],
+          // again, one before the other, and some of it never: an earlier program sent that
+          [[0, 4], [0, 4], [8, 12], [4, 8], [16, 20], [16, 20]],
+          [[20, 20]]
+        ] as const
+        for (const order of orders) {
+          const reads: Array<readonly [number, number]> = []
+          const open = opening(bytes, { read: (from, to) => reads.push([from, to]) })
+          const file = yield* store.adopt(external, open)
+          expect((yield* store.get(file)).sha256).toStrictEqual(Option.none())
+          for (const [from, to] of order) {
+            expect(yield* store.read(file, from, to)).toStrictEqual({
+              bytes: bytes.slice(from, to),
+              sha256: Sha256.of(bytes.slice(from, to)),
+              ...(to === 20 ? { whole } : {})
+            })
+          }
+          // in order, each byte was read once
+          if (order.length === 3) expect(reads).toEqual(order)
+        }
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("reads into memory that it is given", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const bytes = someBytes(10)
+        const file = yield* store.adopt({ ...newFile("/big"), size: 10 }, opening(bytes))
+        const into = new Uint8Array(32)
+        const { bytes: read } = yield* store.read(file, 2, 8, into)
+        expect(read).toStrictEqual(bytes.slice(2, 8))
+        expect(read.buffer).toBe(into.buffer)
+        const { file: added } = yield* add("/a", bytes)
+        expect((yield* store.read(added, 2, 8, into)).bytes).toStrictEqual(bytes.slice(2, 8))
+        expect((yield* store.read(added, 4, 8, into)).bytes).toStrictEqual(bytes.slice(4, 8))
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("keeps an external file open while it is claimed", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        let isOpen = 0
+        let opened = 0
+        const open = opening(someBytes(10), {
+          opened: (by) => {
+            isOpen += by
+            opened += Math.max(0, by)
+          }
+        })
+        const file = yield* store.adopt({ ...newFile("/big"), size: 10 }, open)
+        yield* store.read(file, 0, 4)
+        expect([isOpen, opened]).toEqual([0, 1])
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.claim(file)
+          for (const from of [0, 4, 8]) yield* store.read(file, from, Math.min(from + 4, 10))
+          expect([isOpen, opened]).toEqual([1, 2])
+        }))
+        expect([isOpen, opened]).toEqual([0, 2])
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("adopts many new sources at once, and leaves alone those that it knows", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const one = (source: string, size = 3) => ({
+          file: {
+            ...newFile(source, 4, { version: Option.some("v1") }),
+            name: `"ä\\\u0001'${source}`,
+            size
+          },
+          open: opening(someBytes(size))
+        })
+        const known = yield* store.adopt(one("/b").file, one("/b").open)
+        yield* store.startDelivery(known, delivery)
+        yield* add("/c", someBytes(3))
+        const adopted = yield* store.adoptAll([one("/a", 10), one("/b"), one("/c", 0), one("/a")])
+        expect(adopted.map(Option.isSome)).toEqual([true, false, true, false])
+        const [a, , c] = adopted.map(Option.getOrUndefined)
+        const { addedAt: _, ...found } = yield* store.get(a!.id)
+        expect(found).toStrictEqual({ ...one("/a", 10).file, id: a!.id, sha256: Option.none(), chunks: 3, ...unsent })
+        expect(a).toMatchObject(found)
+        expect(c).toMatchObject({ chunks: 0, size: 0 })
+        expect(yield* store.adopted("/a")).toStrictEqual(Option.some(yield* store.get(a!.id)))
+        expect((yield* store.read(a!.id, 2, 7)).bytes).toStrictEqual(someBytes(10).slice(2, 7))
+        expect(Option.getOrThrow(yield* store.adopted("/b")).delivery).toMatchObject({ value: delivery })
+        expect(yield* listed).toHaveLength(1)
+        expect(yield* store.adoptAll([])).toEqual([])
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("starts many at once: those that nobody holds and that were never sent", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const files = yield* Effect.forEach(["/a", "/b", "/c", "/d", "/e"], (source) =>
+          Effect.map(add(source, someBytes(3)), ({ file }) => file))
+        const [a, held, sent, failed, b] = files as [ChunkStore.FileId, ...Array<ChunkStore.FileId>]
+        yield* store.startDelivery(sent!, delivery)
+        yield* store.setFailure(failed!, Option.some("no"))
+        const to = (file: ChunkStore.FileId) => ({ file, to: { ...delivery, uploadId: UploadId.make(`id${file}`) } })
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.claim(held!)
+          const started = yield* Effect.scoped(Effect.gen(function*() {
+            const started = yield* store.startAll([...files, ChunkStore.FileId.make(999)].map(to))
+            expect(yield* store.get(a)).toMatchObject({
+              held: true,
+              delivery: {
+                value: { ...to(a).to, revision: Option.none(), serverName: Option.none(), sending: Option.some(0) }
+              }
+            })
+            expect(yield* Effect.flip(Effect.scoped(store.claim(b!)))).toMatchObject({ _tag: "AlreadyClaimed" })
+            return started
+          }))
+          expect(started).toEqual(new Set([a, b]))
+        }))
+        expect(yield* store.get(b!)).toMatchObject({ held: false, delivery: { value: { uploadId: `id${b}` } } })
+        expect(yield* store.get(sent!)).toMatchObject({ delivery: { value: delivery } })
+        expect(yield* store.get(held!)).toMatchObject({ delivery: Option.none() })
+        expect(yield* Effect.scoped(store.startAll([]))).toEqual(new Set())
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("reads many whole, and leaves out those that are not as they were added", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const files = yield* Effect.forEach([10, 0, 3], (size) =>
+          Effect.flatMap(add(`/${size}`, someBytes(size)), ({ file }) => store.get(file)))
+        const bytes = yield* store.readAll(files)
+        expect([...bytes].map(([id, found]) => [id, Uint8Array.from(found)])).toStrictEqual(
+          files.map(({ id, size }) => [id, someBytes(size)])
+        )
+        yield* store.drop(files[0]!.id)
+        const other = { ...files[2]!, sha256: Option.some(Sha256.empty) }
+        expect([...yield* store.readAll([files[0]!, files[1]!, other])]).toHaveLength(1)
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("lets many go that a server holds, with a receipt for each", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const source = { ...newFile("/a", 4, { version: Option.some("v1") }), size: 3 }
+        const [a] = yield* store.adoptAll([{ file: source, open: opening(someBytes(3)) }])
+        const { file: b } = yield* add("/b", someBytes(10))
+        const { file: c } = yield* add("/c", someBytes(3))
+        const ids = [Option.getOrThrow(a!).id, b, c]
+        const to = (file: ChunkStore.FileId) => ({ file, to: { ...delivery, uploadId: UploadId.make(`id${file}`) } })
+        const gone = yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.startAll(ids.map(to))
+          yield* store.drop(c)
+          return yield* store.deliveredAll(
+            ids.map((file, at) => ({
+              file,
+              serverName: `at server "${file}"`,
+              sha256: Sha256.of(someBytes([3, 10, 3][at]!))
+            }))
+          )
+        }))
+        expect(gone).toEqual(new Set(ids.slice(0, 2)))
+        expect(yield* listed).toEqual([])
+        expect(yield* store.adopted("/a")).toStrictEqual(Option.none())
+        expect(yield* store.knows("/a", "v1")).toBe(true)
+        const receipts = Chunk.toReadonlyArray(yield* Stream.runCollect(store.receipts))
+        expect(receipts).toMatchObject([
+          { path: "a", name: "sent.txt", serverName: `at server "${ids[0]}"`, size: 3, revision: 2, resent: false },
+          { path: "b", uploadId: `id${b}`, endpoint: delivery.endpoint, size: 10, sha256: Sha256.of(someBytes(10)) }
+        ])
+        expect(yield* store.deliveredAll([])).toEqual(new Set())
       }).pipe(Effect.provide(layer)))
 
     it.effect("remembers where a file is to go, and the version of its source", () =>
@@ -438,8 +626,8 @@ export const suite = (
           known,
           { destination: Option.none(), version: Option.none() }
         ])
-        const external = { ...newFile("/b", 4, known), size: 3, sha256: Sha256.empty }
-        yield* store.adopt(external, () => Effect.succeed(someBytes(3)))
+        const external = { ...newFile("/b", 4, known), size: 3 }
+        yield* store.adopt(external, opening(someBytes(3)))
         expect(Option.getOrThrow(yield* store.adopted("/b"))).toMatchObject(known)
         expect(yield* store.adopted("/a")).toStrictEqual(Option.none())
       }).pipe(Effect.provide(layer)))
@@ -447,11 +635,11 @@ export const suite = (
     it.effect("takes an external file of another chunk size for another one", () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
-        const external = { ...newFile("/a", 4, { version: Option.some("v1") }), size: 3, sha256: Sha256.empty }
-        const read = () => Effect.succeed(someBytes(3))
-        const first = yield* store.adopt(external, read)
-        expect(yield* store.adopt(external, read)).toBe(first)
-        const other = yield* store.adopt({ ...external, chunkSize: 5 }, read)
+        const external = { ...newFile("/a", 4, { version: Option.some("v1") }), size: 3 }
+        const open = opening(someBytes(3))
+        const first = yield* store.adopt(external, open)
+        expect(yield* store.adopt(external, open)).toBe(first)
+        const other = yield* store.adopt({ ...external, chunkSize: 5 }, open)
         expect(other).not.toBe(first)
         expect(yield* Effect.flip(store.read(first, 0, 3))).toMatchObject({ _tag: "NotBuffered" })
       }).pipe(Effect.provide(layer)))
@@ -475,14 +663,14 @@ export const suite = (
           yield* store.drop(adding)
         }))
         expect(yield* known).toEqual([false, false, false, false])
-        const external = { ...newFile("/b", 4, { version }), size: 3, sha256: Sha256.empty }
-        const adopted = yield* store.adopt(external, () => Effect.succeed(someBytes(3)))
+        const external = { ...newFile("/b", 4, { version }), size: 3 }
+        const adopted = yield* store.adopt(external, opening(someBytes(3)))
         const { file } = yield* add("/a", someBytes(3), 4, { version })
         expect(yield* known).toEqual([true, false, true, false])
         for (const sent of [adopted, file]) {
           yield* store.startDelivery(sent, delivery)
           yield* store.remember(sent, { revision: Option.some(2) })
-          yield* store.delivered(sent, { serverName: "sent", resent: false })
+          yield* store.delivered(sent, { serverName: "sent", resent: false, sha256: Sha256.empty })
         }
         expect(yield* known).toEqual([true, false, true, false])
       }).pipe(Effect.provide(layer)))
@@ -552,7 +740,7 @@ export const suite = (
         expect((yield* store.get(file)).settledBytes).toBe(14)
         expect(yield* Effect.flip(store.read(file, 8, 12))).toMatchObject({ _tag: "PieceDamaged" })
         yield* store.remember(file, { revision: Option.some(2) })
-        yield* store.delivered(file, { serverName: "a", resent: false })
+        yield* store.delivered(file, { serverName: "a", resent: false, sha256: Sha256.empty })
         expect(yield* listed).toEqual([])
       }).pipe(Effect.provide(layer)))
 

@@ -128,6 +128,62 @@ export const suite = (
         expect((yield* ledger.create(fresh(key(5), { principal: "other" }))).key).toBe(key(5))
       }).pipe(Effect.provide(layer)))
 
+    it.scoped("records uploads that are here as a whole, each once, and completes them", () =>
+      Effect.gen(function*() {
+        const ledger = yield* Ledger
+        yield* TestClock.adjust("5 seconds")
+        const whole = (at: number, name: string, size: number): UploadLedger.WholeUpload => ({
+          key: key(at),
+          id: UploadId.make(name),
+          principal: "default",
+          clientName: `/data/"ä\\\u0001\u{1f600}'/${name}`,
+          plannedName: name,
+          address: "10.0.0.1",
+          sha256: hash(name),
+          extent: extent(0, size, name)
+        })
+        yield* ledger.create(fresh(key(1)))
+        const made = yield* ledger.createWhole([
+          whole(2, "a", 5),
+          whole(3, "u1", 5),
+          whole(4, "b", 0),
+          whole(5, "a", 5)
+        ])
+        expect(made.map((upload) => upload.key)).toEqual([key(2), key(4)])
+        const { extent: first, id: _, ...expected } = whole(2, "a", 5)
+        expect(made[0]).toStrictEqual({
+          ...expected,
+          id: Option.some(UploadId.make("a")),
+          name: "a",
+          size: Option.some(5),
+          sha256: Option.some(hash("a")),
+          state: "finishing",
+          received: 5,
+          chunks: 1,
+          replayCursor: -1,
+          touchedAt: 5000
+        })
+        expect(yield* ledger.get(key(2))).toStrictEqual(Option.some(made[0]))
+        expect(yield* ledger.get(key(4))).toStrictEqual(Option.some(made[1]))
+        expect(yield* ledger.get(key(5))).toStrictEqual(Option.none())
+        expect(yield* ledger.extents(key(2))).toStrictEqual([first])
+        expect(yield* ledger.extents(key(4))).toStrictEqual([])
+        expect((yield* ledger.unsettled).map((upload) => upload.key).toSorted()).toEqual([key(2), key(4)])
+        // what was recorded is there for all that follows: another name, the death of the process
+        yield* ledger.publishing(key(4), "b (1)")
+        yield* TestClock.adjust("1 second")
+        yield* ledger.completeWhole([key(2), key(4)])
+        expect(Option.getOrThrow(yield* ledger.get(key(2)))).toStrictEqual({
+          ...made[0],
+          state: "complete",
+          touchedAt: 6000
+        })
+        expect(Option.getOrThrow(yield* ledger.get(key(4)))).toMatchObject({ name: "b (1)", state: "complete" })
+        expect(yield* ledger.unsettled).toEqual([])
+        expect(yield* ledger.createWhole([])).toEqual([])
+        yield* ledger.completeWhole([])
+      }).pipe(Effect.provide(layer)))
+
     it.scoped("lets one unfinished upload plan a name, where that was asked", () =>
       Effect.gen(function*() {
         const ledger = yield* Ledger

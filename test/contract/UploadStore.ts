@@ -117,6 +117,56 @@ export const suite = (name: string, layer: Layer.Layer<UploadStore | MemoryFiles
         expect(yield* names).toEqual(["x/y/a.txt"])
       }).pipe(Effect.provide(layer)))
 
+    it.scoped("writes many whole and publishes them, each by itself", () =>
+      Effect.gen(function*() {
+        const store = yield* UploadStore
+        const put = (at: number, bytes: string) => ({
+          key: key(at),
+          bytes: text(bytes),
+          sha256: Sha256.of(text(bytes))
+        })
+        yield* Effect.flatMap(MemoryFiles, ({ write }) => write("taken", text("outside")))
+        const uploads = [put(1, "one"), put(2, ""), put(3, "three"), put(4, "four"), put(5, "five")]
+        const extents = yield* store.putWhole(uploads)
+        expect(extents).toMatchObject(
+          uploads.map(({ bytes, sha256 }) => ({ offset: 0, length: bytes.length, sha256 }))
+        )
+        expect(yield* digestOf(key(3), 5)).toBe(Sha256.of(text("three")))
+        const named = ["a", "x/y/b", "taken", "x/y/b", "taken/below"].map((name, at) => ({
+          key: key(at + 1),
+          extent: extents[at]!,
+          name: safe(name)
+        }))
+        const outcome = (one: Either.Either<void, { readonly _tag: string; readonly name?: string }>) =>
+          Either.match(one, { onLeft: ({ _tag, name }) => `${_tag} ${name}`, onRight: () => "published" })
+        const first = (yield* store.publishWhole(named, "exclusive")).map(outcome)
+        expect([...first.slice(0, 1), first[2], first[4]]).toEqual(["published", "NameTaken taken", "NameTaken taken"])
+        expect([first[1], first[3]].toSorted()).toEqual(["NameTaken x/y/b", "published"])
+        // again: what leads to the upload already is left as it is
+        expect((yield* store.publishWhole(named, "exclusive")).map(outcome)).toEqual(first)
+        expect(yield* shown("a")).toBe("one")
+        expect(yield* shown("taken")).toBe("outside")
+        expect((yield* store.publishWhole(named.slice(2, 3), "overwrite")).map(outcome)).toEqual(["published"])
+        expect(yield* shown("taken")).toBe("three")
+        yield* store.dropAll(uploads.map(({ key }) => key))
+        yield* store.dropAll([key(1), key(9)])
+        expect(yield* store.keys).toEqual([])
+        expect(yield* names).toEqual(["a", "taken", "x/y/b"])
+      }).pipe(Effect.provide(layer)))
+
+    it.scoped("leaves nothing of many when one cannot be written", () =>
+      Effect.gen(function*() {
+        const store = yield* UploadStore
+        yield* stage(key(2), "before")
+        const uploads = [1, 2, 3].map((at) => ({ key: key(at), bytes: text("new"), sha256: Sha256.of(text("new")) }))
+        expect(yield* Effect.flip(store.putWhole(uploads))).toMatchObject({ _tag: "ServerFailure" })
+        expect(yield* store.keys).toEqual([key(2)])
+        expect(yield* digestOf(key(2), 6)).toBe(Sha256.of(text("before")))
+        expect(yield* store.putWhole([])).toEqual([])
+        expect(yield* store.publishWhole([], "exclusive")).toEqual([])
+        yield* store.dropAll([])
+      }).pipe(Effect.provide(layer)))
+
     it.scoped("gives a name to one upload only, and may be asked again", () =>
       Effect.gen(function*() {
         const store = yield* UploadStore

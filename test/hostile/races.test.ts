@@ -3,6 +3,7 @@ import { Effect, Fiber } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { world } from "../support/hostile.ts"
+import { isWindows } from "../support/platform.ts"
 import { authorized, request } from "../support/rawHttp.ts"
 
 /** Everything below a folder but the server's own, links not followed: the paths of plain files. */
@@ -32,7 +33,7 @@ const chunk = (port: number, name: string, index: number, body: string) =>
 const nameIn = ({ body }: { readonly body: string }): string =>
   (JSON.parse(body) as { readonly actualFilename: string }).actualFilename
 
-describe("Somebody else in the output folder", () => {
+describe.skipIf(isWindows)("Somebody else in the output folder", () => {
   it.scopedLive.each(["rename", "overwrite"] as const)(
     "who swaps folders with links out while uploads are published leads none of them out (%s)",
     (onConflict) =>

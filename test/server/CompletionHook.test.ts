@@ -8,6 +8,7 @@ import { type CompletedFile, CompletionHook } from "../../src/server/CompletionH
 import * as Hook from "../../src/server/CompletionHook.ts"
 import * as CompletionHookCommand from "../../src/server/CompletionHookCommand.ts"
 import { recorder, serving } from "../support/observing.ts"
+import { isWindows } from "../support/platform.ts"
 import * as RawFiles from "../support/rawFiles.ts"
 import { apiKey, authorized, eventually, request } from "../support/rawHttp.ts"
 
@@ -111,7 +112,7 @@ describe("CompletionHook", () => {
     }))
 })
 
-describe.skipIf(process.platform === "win32")("CompletionHookCommand", () => {
+describe.skipIf(isWindows)("CompletionHookCommand", () => {
   it.scopedLive("runs the command after publishing, with the file in its environment and no key", () =>
     Effect.gen(function*() {
       const secret = "s3cr3t"

@@ -113,7 +113,13 @@ describe("HttpApp, who may ask", () => {
         typeof Api.openApi
       >
       expect(description.openapi).toBe("3.1.0")
-      expect(Object.keys(description.paths)).toEqual(["/upload", "/upload/{uploadId}", "/health", "/ready"])
+      expect(Object.keys(description.paths)).toEqual([
+        "/upload",
+        "/upload/batch",
+        "/upload/{uploadId}",
+        "/health",
+        "/ready"
+      ])
       expect(Object.keys(description.paths["/upload"]!.post!.responses).sort()).toEqual(
         ["200", "400", "401", "403", "408", "409", "412", "413", "415", "422", "429", "500", "503", "507"]
       )

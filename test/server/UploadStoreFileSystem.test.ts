@@ -7,6 +7,7 @@ import * as Body from "../../src/server/Body.ts"
 import { type Extent, UploadStore } from "../../src/server/UploadStore.ts"
 import * as UploadStoreFileSystem from "../../src/server/UploadStoreFileSystem.ts"
 import { digestOf, key, safe, stage, suite, text } from "../contract/UploadStore.ts"
+import { isWindows } from "../support/platform.ts"
 import * as RawFiles from "../support/rawFiles.ts"
 import * as RawSlowDisk from "../support/rawSlowDisk.ts"
 
@@ -36,14 +37,17 @@ const publish = Effect.fnUntraced(
 )
 
 describe("UploadStoreFileSystem", () => {
-  it.scoped("makes the output folder, and keeps its own files in one folder there, for the owner", () =>
-    Effect.gen(function*() {
-      const folder = Path.join(yield* RawFiles.temporaryFolder, "new", "output")
-      yield* using(folder, stage(key(1), "abc"))
-      expect(Fs.readdirSync(folder)).toEqual([".indexedcp"])
-      expect(Fs.statSync(Path.join(folder, ".indexedcp")).mode & 0o007).toBe(0)
-      expect(Fs.readdirSync(Path.join(folder, ".indexedcp", "parts"))).toEqual([key(1)])
-    }))
+  it.scoped.skipIf(isWindows)(
+    "makes the output folder, and keeps its own files in one folder there, for the owner",
+    () =>
+      Effect.gen(function*() {
+        const folder = Path.join(yield* RawFiles.temporaryFolder, "new", "output")
+        yield* using(folder, stage(key(1), "abc"))
+        expect(Fs.readdirSync(folder)).toEqual([".indexedcp"])
+        expect(Fs.statSync(Path.join(folder, ".indexedcp")).mode & 0o007).toBe(0)
+        expect(Fs.readdirSync(Path.join(folder, ".indexedcp", "parts"))).toEqual([key(1)])
+      })
+  )
 
   it.scoped("leaves a file that has the name as it was, to the inode", () =>
     Effect.gen(function*() {
@@ -201,28 +205,33 @@ describe("UploadStoreFileSystem", () => {
       expect(error).toMatchObject({ _tag: "ServerFailure", message: expect.stringContaining("EEXIST") })
     }))
 
-  it.scoped("makes files of exactly the mode it was given and folders for owner and group, whatever the umask", () =>
-    Effect.gen(function*() {
-      const mode = (path: string) => Fs.statSync(path).mode & 0o7777
-      const umask = process.umask()
-      yield* Effect.addFinalizer(() => Effect.sync(() => process.umask(umask)))
-      for (const [mask, fileMode, made] of [[0, undefined, 0o640], [0o077, undefined, 0o640], [0o077, 0o664, 0o664]]) {
-        const folder = yield* RawFiles.temporaryFolder
-        process.umask(mask!)
-        yield* Effect.provide(
-          Effect.andThen(publish("x/y/a", "ours"), publish("x/y/b", "ours", "overwrite", 2)),
-          UploadStoreFileSystem.layer({ outputDir: folder, ...(fileMode === undefined ? {} : { fileMode }) })
-        )
-        const at = (...path: ReadonlyArray<string>) => mode(Path.join(folder, ...path))
-        expect([at("x", "y", "a"), at("x", "y", "b")]).toEqual([made, made])
-        expect([at("x"), at("x", "y"), at(".indexedcp"), at(".indexedcp", "parts")]).toEqual([
-          0o750,
-          0o750,
-          0o750,
-          0o750
-        ])
-      }
-    }))
+  it.scoped.skipIf(isWindows)(
+    "makes files of exactly the mode it was given and folders for owner and group, whatever the umask",
+    () =>
+      Effect.gen(function*() {
+        const mode = (path: string) => Fs.statSync(path).mode & 0o7777
+        const umask = process.umask()
+        yield* Effect.addFinalizer(() => Effect.sync(() => process.umask(umask)))
+        for (
+          const [mask, fileMode, made] of [[0, undefined, 0o640], [0o077, undefined, 0o640], [0o077, 0o664, 0o664]]
+        ) {
+          const folder = yield* RawFiles.temporaryFolder
+          process.umask(mask!)
+          yield* Effect.provide(
+            Effect.andThen(publish("x/y/a", "ours"), publish("x/y/b", "ours", "overwrite", 2)),
+            UploadStoreFileSystem.layer({ outputDir: folder, ...(fileMode === undefined ? {} : { fileMode }) })
+          )
+          const at = (...path: ReadonlyArray<string>) => mode(Path.join(folder, ...path))
+          expect([at("x", "y", "a"), at("x", "y", "b")]).toEqual([made, made])
+          expect([at("x"), at("x", "y"), at(".indexedcp"), at(".indexedcp", "parts")]).toEqual([
+            0o750,
+            0o750,
+            0o750,
+            0o750
+          ])
+        }
+      })
+  )
 
   it.scoped.each([0o750, 0o641, 0o650, 0o4640, 0o440, -1, 0.5])(
     "refuses a mode with which files could be executed or not gone on with: %d",

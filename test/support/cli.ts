@@ -14,9 +14,10 @@ import { inject } from "vitest"
 import * as ServerCli from "../../src/cli/indexcp-server.ts"
 import * as Client from "../../src/cli/indexcp.ts"
 import * as Server from "../../src/server/Server.ts"
+import { environment, homeVariable } from "./platform.ts"
 
 export const temporaryFolder: Effect.Effect<string, never, Scope.Scope> = Effect.acquireRelease(
-  Effect.promise(() => Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-cli-"))),
+  Effect.promise(async () => Fs.realpath(await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-cli-")))),
   (folder) => Effect.promise(() => Fs.rm(folder, { recursive: true, force: true }))
 )
 
@@ -44,7 +45,7 @@ export type Variables = Readonly<Record<string, string>>
 
 const programs = { indexcp: Client.program, "indexcp-server": ServerCli.program }
 
-/** Runs a program in this process. Its buffer is in `HOME` of this process, its other variables are those given. */
+/** Runs a program in this process. Its buffer is in the home of this process, its other variables are those given. */
 export const run = (
   name: keyof typeof programs,
   words: ReadonlyArray<string>,
@@ -70,14 +71,14 @@ export const temporaryHome: Effect.Effect<string, never, Scope.Scope> = Effect.t
   (folder) =>
     Effect.acquireRelease(
       Effect.sync(() => {
-        const before = process.env["HOME"]
-        process.env["HOME"] = folder
+        const before = process.env[homeVariable]
+        process.env[homeVariable] = folder
         return before
       }),
       (before) =>
         Effect.sync(() => {
-          if (before === undefined) delete process.env["HOME"]
-          else process.env["HOME"] = before
+          if (before === undefined) delete process.env[homeVariable]
+          else process.env[homeVariable] = before
         })
     )
 )
@@ -145,7 +146,7 @@ export const start = (
       Effect.sync(() =>
         spawn(command!, args, {
           cwd: options.cwd ?? options.home,
-          env: { PATH: process.env["PATH"], HOME: options.home, ...options.variables },
+          env: { ...environment(options.home), ...options.variables },
           stdio: ["ignore", "pipe", "pipe"]
         })
       ),

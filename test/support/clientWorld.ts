@@ -80,6 +80,7 @@ const scripted = (over: TransportService, script: Script, calls: Array<Call>): T
         const proceed = over.send(out)
         return yield* script.send?.(proceed, number, send) ?? proceed
       }),
+    sendBatch: over.sendBatch,
     state: (url, id, check) =>
       Effect.gen(function*() {
         const number = count("ask")
@@ -124,6 +125,7 @@ export const legacyServer = () => {
           }
         }
       }),
+    sendBatch: () => Effect.fail(new Transport.Refused({ status: 404, error: "Not Found", message: "Not Found" })),
     state: () => Effect.fail(new Transport.Refused({ status: 404, error: "Not Found", message: "Not Found" })),
     abort: () => Effect.void
   }

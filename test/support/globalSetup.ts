@@ -22,7 +22,7 @@ const root = Path.resolve(import.meta.dirname, "../..")
 export default async (project: TestProject): Promise<() => Promise<void>> => {
   const folder = await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-programs-"))
   await Fs.copyFile(Path.join(root, "package.json"), Path.join(folder, "package.json"))
-  await Fs.symlink(Path.join(root, "node_modules"), Path.join(folder, "node_modules"))
+  await Fs.symlink(Path.join(root, "node_modules"), Path.join(folder, "node_modules"), "junction")
   await promisify(execFile)(process.execPath, ["scripts/bundle.js", Path.join(folder, "dist/bin")], { cwd: root })
   project.provide("programs", folder)
   return () => Fs.rm(folder, { recursive: true, force: true })

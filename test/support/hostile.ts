@@ -10,6 +10,7 @@ import { execFileSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Server from "../../src/server/Server.ts"
+import { isWindows } from "./platform.ts"
 import * as RawFiles from "./rawFiles.ts"
 import { apiKey, authorized, connect, eventually, head, type RawAnswer, request } from "./rawHttp.ts"
 
@@ -69,7 +70,7 @@ const canaries = (folder: string, output: string): ReadonlyArray<string> =>
 /** The visible names, those of folders too. */
 const visible = (folder: string, below = ""): ReadonlyArray<string> =>
   Fs.readdirSync(Path.join(folder, below), { withFileTypes: true }).flatMap((entry) => {
-    const name = Path.join(below, entry.name)
+    const name = Path.posix.join(below, entry.name)
     if (name === ".indexedcp") return []
     return entry.isDirectory() ? [name, ...visible(folder, name)] : [name]
   }).sort()
@@ -85,7 +86,7 @@ const place = Effect.gen(function*() {
   }
   Fs.symlinkSync(Path.join(around, "outside"), Path.join(folder, "link"))
   Fs.symlinkSync(Path.join(around, "passwd"), Path.join(folder, "linked.txt"))
-  execFileSync("mkfifo", [Path.join(folder, "pipe")])
+  if (!isWindows) execFileSync("mkfifo", [Path.join(folder, "pipe")])
   Fs.writeFileSync(Path.join(folder, "there.txt"), "there before")
   Fs.writeFileSync(Path.join(folder, "folder", "inside.txt"), "inside before")
   return { around, folder }
@@ -94,7 +95,11 @@ const place = Effect.gen(function*() {
 const parts = (folder: string): ReadonlyArray<string> => Fs.readdirSync(Path.join(folder, ".indexedcp", "parts"))
 
 const receiptsOf = (answers: ReadonlyArray<RawAnswer>): ReadonlyArray<Receipt> =>
-  answers.flatMap(({ body, status }) => status === 200 && body.includes("Chunk received") ? [JSON.parse(body)] : [])
+  answers.flatMap(({ body, status }) => {
+    if (status !== 200 || !body.includes("Chunk received")) return []
+    const answer = JSON.parse(body) as Receipt | { readonly results: ReadonlyArray<{ readonly receipt?: Receipt }> }
+    return "results" in answer ? answer.results.flatMap(({ receipt }) => receipt ?? []) : [answer]
+  })
 
 /** How many part files stay for what was acknowledged: every file of revision 1 is one, and every unfinished upload. */
 const stays = (answers: ReadonlyArray<RawAnswer>): number =>

@@ -12,7 +12,7 @@ import { MemoryFiles } from "../../src/server/UploadStore.ts"
 
 /** A folder that goes when the scope closes. */
 export const temporaryFolder = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "indexedcp-"))),
+  Effect.sync(() => Fs.realpathSync.native(Fs.mkdtempSync(Path.join(Os.tmpdir(), "indexedcp-")))),
   (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
 )
 

@@ -41,7 +41,7 @@ export const raw = <A>(file: string, use: (database: RawDatabase) => A): A => {
 }
 
 export const temporaryFolder = Effect.acquireRelease(
-  Effect.sync(() => Fs.mkdtempSync(Path.join(Os.tmpdir(), "indexedcp-"))),
+  Effect.sync(() => Fs.realpathSync.native(Fs.mkdtempSync(Path.join(Os.tmpdir(), "indexedcp-")))),
   (folder) => Effect.sync(() => Fs.rmSync(folder, { recursive: true, force: true }))
 )
 

@@ -10,6 +10,7 @@ import { type Chunk, CountFromString } from "../../protocol/ChunkHeaders.ts"
 import * as FileName from "../../protocol/FileName.ts"
 import { ErrorBody } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
+import * as UploadBatch from "../../protocol/UploadBatch.ts"
 import type { UploadId } from "../../protocol/UploadId.ts"
 import * as UploadLimit from "../../protocol/UploadLimit.ts"
 import { UploadState } from "../../protocol/UploadState.ts"
@@ -44,6 +45,12 @@ const stranger = (answer: Answer): NoAnswer =>
   })
 
 const limitOf = (answer: Answer): UploadLimit.UploadLimit => UploadLimit.decode(answer.headers["upload-limit"] ?? "")
+
+const batchOf = (answer: Answer): Pick<Acknowledged, "batch"> =>
+  Option.match(UploadBatch.decode(answer.headers[UploadBatch.header] ?? ""), {
+    onNone: () => ({}),
+    onSome: (batch) => ({ batch })
+  })
 
 /** `Retry-After` as seconds, also when it is a date: then by the clock of the server, which told the time of its answer. */
 const retryAfterOf = ({ headers }: Answer): number | undefined => {
@@ -109,7 +116,39 @@ export const forChunk = (
   if (!isStranger(answer)) return Either.left(refused(answer))
   const receipt = answer.status === 200 ? receiptOf(answer, chunk, sentName) : Option.none<Receipt.Receipt>()
   return Option.isSome(receipt)
-    ? Either.right({ receipt: receipt.value, limit: limitOf(answer) })
+    ? Either.right({ receipt: receipt.value, limit: limitOf(answer), ...batchOf(answer) })
+    : Either.left(stranger(answer))
+}
+
+/** A place in the answer to a batch, as far as it counts. */
+interface Result {
+  readonly status?: unknown
+  readonly receipt?: Partial<Record<keyof Receipt.Receipt2, unknown>> | null
+}
+
+/** The server's name of a file that the server says it holds as a whole. Looked at by hand: there are many of them. */
+const nameOf = (
+  result: Result | null,
+  { clientFilename, sha256, size, uploadId }: UploadBatch.BatchFile
+): Option.Option<string> => {
+  const receipt = result?.status === 200 ? result.receipt : undefined
+  return receipt?.complete === true && receipt.uploadId === uploadId && receipt.clientFilename === clientFilename &&
+      receipt.chunkIndex === 0 && receipt.size === size && receipt.sha256 === sha256 &&
+      typeof receipt.actualFilename === "string"
+    ? Option.some(receipt.actualFilename)
+    : Option.none()
+}
+
+/** What came back for a batch: the server's name of each file that it holds as a whole. */
+export const forBatch = (
+  answer: Answer,
+  files: ReadonlyArray<UploadBatch.BatchFile>
+): Either.Either<ReadonlyArray<Option.Option<string>>, NoAnswer | Refused> => {
+  if (!isStranger(answer)) return Either.left(refused(answer))
+  const body: Option.Option<{ readonly results?: unknown }> = answer.status === 200 ? json(answer.text) : Option.none()
+  const results = Option.getOrUndefined(body)?.results
+  return Array.isArray(results) && results.length === files.length
+    ? Either.right(files.map((file, at) => nameOf(results[at] as Result | null, file)))
     : Either.left(stranger(answer))
 }
 

@@ -3,8 +3,10 @@
  *
  * @internal
  */
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
 import * as Ranges from "../../protocol/Ranges.ts"
 import type { Receipt } from "../../protocol/Receipt.ts"
@@ -17,12 +19,16 @@ import * as Revision1 from "./deliverRevision1.ts"
 import * as Delivery from "./delivery.ts"
 import { smallestAfter413 } from "./pace.ts"
 import { isPassing, patience, type Wait } from "./retry.ts"
+import { pieceLength } from "./storing.ts"
 
 /** How often a body that arrives damaged is sent. */
 const mostDamaged = 5
 
 /** How often a file whose upload the server forgot is begun anew. */
 const mostAnew = 3
+
+/** Milliseconds. A server of revision 2 is asked what it has: not each answer is worth a transaction. */
+const recordPause = 1000
 
 /** What was found out about the server's side of the file. */
 interface Known {
@@ -60,13 +66,18 @@ const lacking = (file: BufferedFile, state: UploadState): Ranges.Ranges => {
 interface Fitting {
   readonly min: number
   readonly max: number
+  /** That a body may grow to. */
+  readonly largest: number
 }
 
-/** A piece of what is missing, not longer than a body may be: of whole stored pieces where they are not longer either. */
-const cut = (file: BufferedFile, [from, to]: Ranges.Range, { max, min }: Fitting): Ranges.Range => {
+/**
+ * A part of what is missing, not longer than a body may be: up to the end of a stored piece, which need not be hashed again,
+ * or else of a chunk, where one is in reach.
+ */
+const cut = (file: BufferedFile, [from, to]: Ranges.Range, { largest, max, min }: Fitting): Ranges.Range => {
   const { chunkSize } = file
-  const whole = Math.floor((from + max) / chunkSize) * chunkSize
-  const inside = whole > from ? whole : Math.min(from + max, (Math.floor(from / chunkSize) + 1) * chunkSize)
+  const ends = [pieceLength(chunkSize, largest), chunkSize].map((length) => Math.floor((from + max) / length) * length)
+  const inside = ends.find((end) => end > from) ?? Math.min(from + max, (Math.floor(from / chunkSize) + 1) * chunkSize)
   return [from, Math.min(to, Math.max(from + min, inside))]
 }
 
@@ -76,19 +87,20 @@ const without = (file: BufferedFile, missing: Ranges.Ranges, ranges: Ranges.Rang
     ? missing
     : Ranges.missing(ranges.reduce(Ranges.add, Ranges.missing(missing, file.size)), file.size)
 
-const verified = (file: BufferedFile, done: {
+const verified = (parts: Delivery.Parts, file: BufferedFile, done: {
   readonly actualFilename: string
   readonly size?: number | null | undefined
   readonly sha256?: string | undefined
 }) =>
-  done.size === file.size && (done.sha256 ?? file.sha256) === file.sha256
-    ? Effect.succeed({ serverName: done.actualFilename, resent: false })
-    : Effect.fail(
-      new Delivery.GivenUp({
-        message: `The server's file ${done.actualFilename} is not the one that was sent ` +
-          `(${done.size} bytes, SHA-256 ${done.sha256}); the file is kept`
-      })
-    )
+  Effect.flatMap(Delivery.hashOf(parts, file), (sha256) =>
+    done.size === file.size && (done.sha256 ?? sha256) === sha256
+      ? Effect.succeed({ serverName: done.actualFilename, resent: false, sha256 })
+      : Effect.fail(
+        new Delivery.GivenUp({
+          message: `The server's file ${done.actualFilename} is not the one that was sent ` +
+            `(${done.size} bytes, SHA-256 ${done.sha256}); the file is kept`
+        })
+      ))
 
 /** Asks the server for the upload; `None` when it does not know it. */
 const ask = (parts: Delivery.Parts, file: BufferedFile, id: UploadId.UploadId, wait?: Wait) =>
@@ -122,27 +134,37 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   const { reset, wait } = patience(parts.retry, Delivery.pause(parts, file))
   let { known, missing, revision } = start
   let most = file.settledBytes
+  let unrecorded = Ranges.empty
+  let recordedAt = Number.NEGATIVE_INFINITY
 
   /** Sends a range, again when it arrives damaged. It is read when there is room to send it: waiting bodies fill memory. */
   const exchange = (range: Ranges.Range) =>
     Effect.suspend(() => {
-      const out = Delivery.outgoing(parts, file, range, Option.some({ id, known }))
+      const bytes = range[1] - range[0]
+      const outgoing = (into?: Uint8Array) => Delivery.outgoing(parts, file, range, Option.some({ id, known }), into)
       return Option.isSome(revision)
-        ? pace.request(range[1] - range[0], Effect.flatMap(out, parts.transport.send))
-        : Effect.flatMap(out, (out) =>
+        ? pace.request(bytes, parts.bodies.use(bytes, (into) => Effect.flatMap(outgoing(into), parts.transport.send)))
+        : Effect.flatMap(outgoing(), (out) =>
           // a part of a file may be cut in another way when it is sent again, which a server does not take
           pace.spoken() === 2 && out.body.length === file.size
             ? Delivery.unmarked(parts, file, out)
             : Delivery.marked(parts, file, out))
     }).pipe(
       Effect.retry({ times: mostDamaged - 1, while: statusIs(422) }),
-      Effect.map(({ limit, receipt }) => {
+      Effect.map(({ batch, limit, receipt }) => {
         pace.limited(limit)
+        if (batch !== undefined) pace.takesBatches(batch)
         return receipt
       })
     )
 
-  /** Records a 200, with what the first one shows. */
+  const record = Effect.suspend(() => {
+    const ranges = unrecorded
+    unrecorded = Ranges.empty
+    return Effect.forEach(ranges, (range) => store.settle(file.id, ...range, { free: freeEarly }), { discard: true })
+  })
+
+  /** Records a 200 now or soon; the first one at once, with what it shows. */
   const accept = (range: Ranges.Range, receipt: Receipt) =>
     Effect.gen(function*() {
       const speaks = "uploadId" in receipt ? 2 : 1
@@ -151,13 +173,24 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
           message: "The server no longer answers as it did when the upload began; the file is kept"
         })
       }
-      yield* store.settle(file.id, ...range, {
-        free: freeEarly && speaks === 2,
-        known: Option.isSome(revision)
-          ? {}
-          : { revision: Option.some(speaks), serverName: Option.some(receipt.actualFilename), sending: Option.none() }
-      })
-      if (Option.isNone(revision)) yield* pace.speaks(speaks)
+      if (Option.isNone(revision)) {
+        yield* store.settle(file.id, ...range, {
+          free: freeEarly && speaks === 2,
+          known: {
+            revision: Option.some(speaks),
+            serverName: Option.some(receipt.actualFilename),
+            sending: Option.none()
+          }
+        })
+        yield* pace.speaks(speaks)
+      } else {
+        unrecorded = Ranges.add(unrecorded, range)
+        const now = yield* Clock.currentTimeMillis
+        if (freeEarly || now - recordedAt >= recordPause) {
+          recordedAt = now
+          yield* record
+        }
+      }
       if ("uploadId" in receipt) {
         revision = Option.some(2)
         known = true
@@ -218,6 +251,9 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       return { acknowledged, turn, unsure: [...unsure, ...again] }
     })
 
+  // a file that is delivered has no record any more
+  yield* Effect.addFinalizer((exit) => Exit.isSuccess(exit) ? Effect.void : Effect.ignore(record))
+
   // the first request of a file goes alone, and the first one after trouble
   let isAlone = !known || Option.isNone(revision)
   // what may be at the server, or on its way: bytes that it has may only be sent again as they were cut before
@@ -228,7 +264,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     if (missing.length === 0 && !closing) {
       const state = yield* ask(parts, file, id, wait)
       if (Option.isNone(state)) return yield* forgotten
-      if (state.value.complete) return yield* verified(file, state.value)
+      if (state.value.complete) return yield* verified(parts, file, state.value)
       if (state.value.state === "failed") {
         return yield* new Delivery.GivenUp({
           message: "The server says that the whole file is not what its hash says, and did not publish it"
@@ -253,7 +289,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       if (!("uploadId" in receipt)) {
         return yield* Revision1.deliver(parts, file, { reason: interrupted, sentNow: false, accepted: true })
       }
-      if (receipt.complete) return yield* verified(file, receipt)
+      if (receipt.complete) return yield* verified(parts, file, receipt)
     } else if (turn?._tag === "TooLarge") {
       if (turn.sent <= smallestAfter413) return yield* turn.error
       pace.tooLarge(turn.sent, turn.error)
@@ -278,7 +314,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       if (file.size > 0) yield* Effect.sleep(pollDelay)
     }
   }
-})
+}, Effect.scoped)
 
 /** Goes on with an upload of revision 2 where the server says that it stands. */
 const resume2 = (

@@ -100,5 +100,6 @@ export const deliver = Effect.fn("Uploader.deliverRevision1")(function*(
     empty = false
     yield* Delivery.progress(parts, file, from)
   }
-  return { serverName: Option.getOrElse(name, () => FileName.base(sentName)), resent }
+  const sha256 = yield* Delivery.hashOf(parts, file)
+  return { serverName: Option.getOrElse(name, () => FileName.base(sentName)), resent, sha256 }
 })

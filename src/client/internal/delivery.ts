@@ -22,12 +22,17 @@ import {
   type TransportError
 } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
+import type { Bodies } from "./bodies.ts"
 import type { OldNames } from "./oldNames.ts"
 import type { Pace } from "./pace.ts"
 import * as Retry from "./retry.ts"
 
 /** This file is given up; it stays in the buffer with the reason. */
-export class GivenUp extends Schema.TaggedError<GivenUp>("indexedcp/GivenUp")("GivenUp", { message: Schema.String }) {}
+export class GivenUp extends Schema.TaggedError<GivenUp>("indexedcp/GivenUp")("GivenUp", {
+  message: Schema.String,
+  /** The server's refusal, if that was the reason. */
+  cause: Schema.optional(Schema.Defect)
+}) {}
 
 /** A revision-1 server may or may not have got a chunk. */
 export class Unconfirmed extends Schema.TaggedError<Unconfirmed>("indexedcp/Unconfirmed")("Unconfirmed", {
@@ -36,12 +41,14 @@ export class Unconfirmed extends Schema.TaggedError<Unconfirmed>("indexedcp/Unco
 
 /** 401 or 403: no file can be sent with this key. */
 export class KeyRefused extends Schema.TaggedError<KeyRefused>("indexedcp/KeyRefused")("KeyRefused", {
-  message: Schema.String
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
 }) {}
 
 /** 404: there is no IndexedCP server at this URL. */
 export class WrongEndpoint extends Schema.TaggedError<WrongEndpoint>("indexedcp/WrongEndpoint")("WrongEndpoint", {
-  message: Schema.String
+  message: Schema.String,
+  cause: Schema.optional(Schema.Defect)
 }) {}
 
 export interface Parts {
@@ -52,6 +59,7 @@ export interface Parts {
   readonly retry: Retry.RetryOptions
   /** Shared by all files that go to the endpoint. */
   readonly pace: Pace
+  readonly bodies: Bodies
   readonly oldNames: OldNames
   /** Free bytes as they are acknowledged. */
   readonly freeEarly: boolean
@@ -63,6 +71,10 @@ export interface Parts {
 export const isAmbiguous = (error: { readonly _tag: string }): error is NoAnswer | Refused =>
   error._tag === "NoAnswer" ||
   (error._tag === "Refused" && ((error as Refused).status === 408 || (error as Refused).status >= 500))
+
+/** Whether a body was over a limit. */
+export const isTooLarge = (error: { readonly _tag: string }): error is Refused =>
+  error._tag === "Refused" && (error as Refused).status === 413
 
 /** Whether it passes and the server has certainly not got the bytes. */
 export const isHarmless = (error: TransportError): boolean => Retry.isPassing(error) && !isAmbiguous(error)
@@ -115,11 +127,11 @@ export const refusal = (error: Refused): GivenUp | KeyRefused | WrongEndpoint =>
   switch (error.status) {
     case 401:
     case 403:
-      return new KeyRefused({ message: `${message}. Check the API key` })
+      return new KeyRefused({ message: `${message}. Check the API key`, cause: error })
     case 404:
-      return new WrongEndpoint({ message: `${message}. Check the URL: servers take uploads at /upload` })
+      return new WrongEndpoint({ message: `${message}. Check the URL: servers take uploads at /upload`, cause: error })
     default:
-      return new GivenUp({ message })
+      return new GivenUp({ message, cause: error })
   }
 }
 
@@ -159,9 +171,10 @@ export const outgoing = (
   parts: Parts,
   file: BufferedFile,
   [from, to]: Range,
-  upload: Option.Option<Pick<ChunkUpload, "id" | "known">>
+  upload: Option.Option<Pick<ChunkUpload, "id" | "known">>,
+  into?: Uint8Array
 ) =>
-  Effect.map(parts.store.read(file.id, from, to), ({ bytes, sha256 }): Outgoing => ({
+  Effect.map(parts.store.read(file.id, from, to, into), ({ bytes, sha256, whole }): Outgoing => ({
     endpoint: parts.endpoint,
     body: bytes,
     chunk: {
@@ -173,10 +186,22 @@ export const outgoing = (
         known,
         offset: from,
         size: Option.some(file.size),
-        sha256: to === file.size ? Option.some(file.sha256) : Option.none()
+        sha256: to === file.size ? Option.orElse(file.sha256, () => Option.fromNullable(whole)) : Option.none()
       }))
     }
   }))
+
+/** The hash of the whole file, which may have to be read for it. */
+export const hashOf = ({ store }: Parts, { id, sha256, size }: BufferedFile) =>
+  Option.match(sha256, {
+    onSome: Effect.succeed,
+    onNone: () =>
+      Effect.flatMap(
+        store.read(id, size, size),
+        ({ whole }) =>
+          whole === undefined ? Effect.dieMessage("the end of a file without its hash") : Effect.succeed(whole)
+      )
+  })
 
 /** Progress, in bytes that a server has acknowledged. */
 export const progress = (parts: Parts, file: BufferedFile, acknowledged: number) =>

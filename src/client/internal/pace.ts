@@ -9,6 +9,7 @@ import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Exit from "effect/Exit"
 import * as Option from "effect/Option"
+import type { UploadBatch } from "../../protocol/UploadBatch.ts"
 import type { UploadLimit } from "../../protocol/UploadLimit.ts"
 import { isRefused, type Refused } from "../Transport.ts"
 
@@ -26,6 +27,9 @@ const rise = 1.05
 
 /** Milliseconds that a request may take at most before less is sent at once: what waits in buffers on the way is not seen to move. */
 const longestRequest = 10_000
+
+/** After so many batches in a row that did not get through, files go alone. */
+const mostFailedBatches = 3
 
 /** Whether bytes were on their way when it failed. */
 const isBroken = (error: { readonly _tag: string }): boolean =>
@@ -49,6 +53,8 @@ export const make = (options: PaceOptions) =>
     let body = options.body
     let limit = { min: 1, max: Number.POSITIVE_INFINITY }
     let revision: 1 | 2 | undefined
+    let batch: UploadBatch | undefined
+    let failedBatches = 0
     let permits = 1
     // a request that was sent before the last cut says nothing about what is sent since
     let cuts = 0
@@ -98,7 +104,7 @@ export const make = (options: PaceOptions) =>
 
     return {
       /** Bytes that a body should have now at least and at most. */
-      fitting: () => ({ min: limit.min, max: Math.max(limit.min, Math.min(body, limit.max)) }),
+      fitting: () => ({ min: limit.min, max: Math.max(limit.min, Math.min(body, limit.max)), largest }),
 
       /** The server told what it takes. */
       limited: ({ maxAppendSize, minAppendSize }: UploadLimit): void => {
@@ -113,6 +119,20 @@ export const make = (options: PaceOptions) =>
         const half = Math.max(smallestAfter413, Math.floor(sent / 2))
         limit = { min: 1, max: Math.max(1, Math.min(limit.max, half, maxBody ?? half)) }
       },
+
+      /** The server has said that it takes so much in one request. One that then failed too often is not believed. */
+      takesBatches: (said: UploadBatch): void => {
+        if (failedBatches < mostFailedBatches) batch = said
+      },
+
+      /** A batch did not get through as a whole, or it did. */
+      batchEnded: (isSuccess: boolean): void => {
+        failedBatches = isSuccess ? 0 : failedBatches + 1
+        if (!isSuccess) batch = undefined
+      },
+
+      /** What the server takes in one request, if it does. */
+      batches: (): UploadBatch | undefined => batch,
 
       /** An answer has shown what the server speaks. */
       speaks: (shown: 1 | 2) =>
@@ -133,9 +153,9 @@ export const make = (options: PaceOptions) =>
       aside: (wait: Effect.Effect<void>): Effect.Effect<void> =>
         Effect.acquireUseRelease(slots.release(1), () => wait, () => slots.take(1)),
 
-      /** Runs one exchange that sends so many bytes, when there is room for it. */
+      /** Runs one exchange that sends so many bytes, asked for when it is over, when there is room for it. */
       request: <A, E extends { readonly _tag: string }, R>(
-        bytes: number,
+        bytes: number | (() => number),
         exchange: Effect.Effect<A, E, R>
       ): Effect.Effect<A, E, R> =>
         requests.withPermits(1)(Effect.gen(function*() {
@@ -148,7 +168,7 @@ export const make = (options: PaceOptions) =>
               measured.longest = Math.max(measured.longest, now - began)
               if (Exit.isSuccess(exit)) {
                 return Effect.zipRight(
-                  acknowledged(bytes, now),
+                  acknowledged(typeof bytes === "number" ? bytes : bytes(), now),
                   now - began > longestRequest ? less(sentAt) : Effect.void
                 )
               }

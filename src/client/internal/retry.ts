@@ -33,7 +33,9 @@ export const defaults: RetryOptions = {
 
 /** The server stayed unreachable or busy for as many tries, or as long, as was allowed. The data is kept. */
 export class GaveUpWaiting extends Schema.TaggedError<GaveUpWaiting>("indexedcp/GaveUpWaiting")("GaveUpWaiting", {
-  message: Schema.String
+  message: Schema.String,
+  /** What the last try failed with. */
+  cause: Schema.optional(Schema.Defect)
 }) {}
 
 const passing: ReadonlySet<number> = new Set([408, 425, 429])
@@ -87,7 +89,8 @@ export const patience = (options: RetryOptions, pause: Pause) => {
         if (failures >= options.maxRetries || left <= 0) {
           return yield* new GaveUpWaiting({
             message: `Gave up after ${failures === 0 ? "the first try" : `${failures + 1} tries`}: ${error.message}. ` +
-              "The data is kept, upload again later"
+              "The data is kept, upload again later",
+            cause: error
           })
         }
         const delay = Math.min(yield* delayOf(error, failures, options), left)

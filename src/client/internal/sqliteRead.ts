@@ -70,7 +70,8 @@ export const make = ({ file: database, read, sql }: Database) => {
     exists: Exists,
     file: FileId,
     from: number,
-    to: number
+    to: number,
+    into?: Uint8Array
   ): Effect.fn.Return<Piece, NotBuffered | PieceDamaged | ChunkStoreError> {
     if (from >= to) {
       yield* exists
@@ -81,7 +82,7 @@ export const make = ({ file: database, read, sql }: Database) => {
     yield* breathe
     if (from === first.start && to === first.start + first.length) return { bytes: first.data, sha256: first.sha256 }
     const head = first.data.subarray(from - first.start, to - first.start)
-    const bytes = new Uint8Array(to - from)
+    const bytes = into?.subarray(0, to - from) ?? new Uint8Array(to - from)
     bytes.set(head)
     let filled = head.byteLength
     while (filled < bytes.byteLength) {

@@ -9,7 +9,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Sha256 } from "../../protocol/Sha256.ts"
 import { UploadId } from "../../protocol/UploadId.ts"
-import type { BufferedFile, Delivery, DeliveryReceipt } from "../ChunkStore.ts"
+import type { BufferedFile, Delivery, DeliveryReceipt, ExternalFile } from "../ChunkStore.ts"
 import { FileId } from "../ChunkStore.ts"
 
 type Is<A> = (input: unknown) => input is A
@@ -31,7 +31,7 @@ const fields = {
   name: Predicate.isString,
   chunk_size: isCount,
   size: isCount,
-  sha256: Schema.is(Sha256),
+  sha256: orNull(Schema.is(Sha256)),
   chunks: isCount,
   first_index: isCount,
   added_at: isCount,
@@ -97,7 +97,7 @@ export const toFile = (living: ReadonlySet<number>) => (row: FileRow): BufferedF
     name: row.name,
     chunkSize: row.chunk_size,
     size: row.size,
-    sha256: row.sha256,
+    sha256: Option.fromNullable(row.sha256),
     chunks: row.chunks,
     firstIndex: row.first_index,
     addedAt: row.added_at,
@@ -170,6 +170,30 @@ export const decodeFirstPiece = (rows: unknown) =>
     row === undefined
       ? undefined
       : { ...row, data: new Uint8Array(row.data.buffer, row.data.byteOffset, row.data.byteLength) })
+
+/** An adopted file that is not pointed at any server yet. */
+export const unsent = (file: ExternalFile & Pick<BufferedFile, "id" | "addedAt">): BufferedFile => ({
+  ...file,
+  sha256: Option.none(),
+  chunks: Math.ceil(file.size / file.chunkSize),
+  firstIndex: 0,
+  settledBytes: 0,
+  delivery: Option.none(),
+  failure: Option.none(),
+  trouble: Option.none(),
+  held: false,
+  freed: false
+})
+
+export const decodeSources = Schema.decodeUnknown(Schema.Array(Schema.Struct({ source: Schema.String })))
+
+export const decodeAdopted = Schema.decodeUnknown(
+  Schema.Array(Schema.Struct({ id: FileId, source: Schema.String }))
+)
+
+export const decodeData = Schema.decodeUnknown(
+  Schema.Array(Schema.Struct({ file: FileId, data: Schema.Uint8ArrayFromSelf }))
+)
 
 export const decodeIds = Schema.decodeUnknown(Schema.Array(Schema.Struct({ id: FileId })))
 

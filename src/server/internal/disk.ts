@@ -10,7 +10,10 @@ import * as Path from "node:path"
 /** The part of `node:fs/promises` that is used. Tests put a disk in its place that loses what was not synced. */
 export type FileSystemCalls =
   & Pick<typeof Fs, "link" | "lstat" | "mkdir" | "open" | "readdir" | "rename" | "rm">
-  & { readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }> }
+  & {
+    /** Without it the free space is not known, and not heeded. */
+    readonly statfs?: (path: string) => Promise<{ readonly bavail: number; readonly bsize: number }>
+  }
 
 /**
  * What a 200 is to survive: `power` loss, by syncing files and folders, or only the death of the server's `process`, which
@@ -27,6 +30,30 @@ export const unless = async (codes: ReadonlyArray<string>, run: () => Promise<un
   } catch (cause) {
     if (!codes.includes(code(cause) ?? "")) throw cause
   }
+}
+
+/** Runs for each, so many at once. All have ended when it returns, or throws what the first that failed threw. */
+export const concurrently = async <A, B>(
+  all: ReadonlyArray<A>,
+  most: number,
+  run: (one: A) => Promise<B>
+): Promise<ReadonlyArray<B>> => {
+  const outcomes: Array<B> = []
+  let next = 0
+  let failed: { readonly cause: unknown } | undefined
+  const work = async () => {
+    while (next < all.length && failed === undefined) {
+      const at = next++
+      try {
+        outcomes[at] = await run(all[at]!)
+      } catch (cause) {
+        failed ??= { cause }
+      }
+    }
+  }
+  await Promise.all(Array.from({ length: Math.min(most, all.length) }, work))
+  if (failed !== undefined) throw failed.cause
+  return outcomes
 }
 
 /**

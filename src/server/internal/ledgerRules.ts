@@ -39,6 +39,12 @@ export interface Rows {
   /** At most so many uploads of each kind that nobody touched since its time; none that is finishing. */
   readonly untouched: (before: Lifetimes, most: number) => ReadonlyArray<Upload>
   readonly put: (upload: Upload) => void
+  /** Puts uploads with their extents; returns the keys of those whose (principal, id) was not there before. */
+  readonly putWhole: (
+    many: ReadonlyArray<{ readonly upload: Upload; readonly extent: Extent }>
+  ) => ReadonlyArray<UploadKey>
+  /** Makes these `complete`. */
+  readonly completeAll: (keys: ReadonlyArray<UploadKey>, touchedAt: number) => void
   /** Removes the upload and its extents. */
   readonly forget: (key: UploadKey) => void
   /** `position` orders the extents of an upload: in revision 1 the index, in revision 2 the offset. */
@@ -236,6 +242,29 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
           rows.put(upload)
           return Either.right(upload)
         })),
+    createWhole: (fresh) =>
+      Effect.flatMap(Clock.currentTimeMillis, (touchedAt) =>
+        transaction(() => {
+          const many = fresh.map(({ extent, id, sha256, ...upload }) => ({
+            extent,
+            upload: {
+              ...upload,
+              id: Option.some(id),
+              name: upload.plannedName,
+              size: Option.some(extent.length),
+              sha256: Option.some(sha256),
+              state: "finishing" as const,
+              received: extent.length,
+              chunks: extent.length > 0 ? 1 : 0,
+              replayCursor: -1,
+              touchedAt
+            }
+          }))
+          const put = new Set(rows.putWhole(many))
+          return Either.right(many.flatMap(({ upload }) => put.has(upload.key) ? [upload] : []))
+        })),
+    completeWhole: (keys) =>
+      Effect.flatMap(Clock.currentTimeMillis, (now) => transaction(() => Either.right(rows.completeAll(keys, now)))),
     claim: (key, wanted) =>
       at((): Either.Either<Claim, Conflict | Busy> => {
         const free = wanted === "whole"

@@ -9,8 +9,9 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Malformed, StorageFull, TooLarge, TooMany } from "../../protocol/ProtocolError.ts"
+import type { UploadBatch } from "../../protocol/UploadBatch.ts"
 import type { UploadLimit } from "../../protocol/UploadLimit.ts"
-import type { Body } from "../Body.ts"
+import { type Body, read, type ReadError } from "../Body.ts"
 import type { ReceiveRequest, ReceiverOptions } from "../Receiver.ts"
 import type { LedgerError, UploadLedger } from "../UploadLedger.ts"
 import type { StoreError, UploadStore } from "../UploadStore.ts"
@@ -18,6 +19,9 @@ import * as BodyRules from "./bodyRules.ts"
 
 /** Bytes that a body may hold before they are written: at least a piece as the socket gives it, at most what pays. */
 const gather = { least: 64 * 1024, most: 1024 * 1024 }
+
+/** Files and bytes of one batch, and the part of the memory for bodies that it may take. */
+const batch = { files: 256, bytes: 8 * 1024 * 1024, part: 4 }
 
 /** How long what was found of the disk's free space is believed. */
 const freeFor = "100 millis"
@@ -77,12 +81,27 @@ export const make = Effect.fnUntraced(function*(
     else adding.set(principal, sum)
   }
 
-  const mayOpen = (principal: string): Effect.Effect<void, TooMany | LedgerError> =>
-    Effect.flatMap(ledger.open(Option.some(principal)), (open) =>
-      open < maxOpenUploads ? Effect.void : new TooMany({
-        message: `This key has ${maxOpenUploads} unfinished uploads; finish or delete some first`,
-        retryAfter: openRetry
-      }))
+  const mayOpen = (principal: string, more = 1): Effect.Effect<void, TooMany | LedgerError> =>
+    Effect.flatMap(
+      ledger.open(Option.some(principal)),
+      (open) =>
+        open + more <= maxOpenUploads ? Effect.void : new TooMany({
+          message: `This key has ${maxOpenUploads} unfinished uploads; finish or delete some first`,
+          retryAfter: openRetry
+        })
+    )
+
+  const held = (body: Body): Body =>
+    BodyRules.hold(body, {
+      maxBytes: maxChunkSize,
+      window,
+      leastBytes: Math.max(1, Math.floor(options.minBodyRate * window / 1000))
+    })
+
+  const batches: UploadBatch = {
+    maxFiles: batch.files,
+    maxSize: Math.min(batch.bytes, maxChunkSize, Math.floor(options.bodyMemory / batch.part))
+  }
 
   return {
     /** What a client can be told of it beforehand. */
@@ -126,9 +145,13 @@ export const make = Effect.fnUntraced(function*(
         yield* hasRoom(bytes)
       }),
 
-    /** Records a new upload if its principal may still open one: between the look and the record nobody else opens any. */
-    open: <A, E>(principal: string, record: Effect.Effect<A, E>): Effect.Effect<A, E | TooMany | LedgerError> =>
-      opens.withPermits(1)(Effect.andThen(mayOpen(principal), record)),
+    /** Records new uploads if their principal may still open them: between the look and the record nobody else opens any. */
+    open: <A, E>(
+      principal: string,
+      record: Effect.Effect<A, E>,
+      uploads = 1
+    ): Effect.Effect<A, E | TooMany | LedgerError> =>
+      opens.withPermits(1)(Effect.andThen(mayOpen(principal, uploads), record)),
 
     /**
      * Makes sure that there is room for a body that adds bytes at an offset, before it is read, and counts it as long as the
@@ -168,17 +191,35 @@ export const make = Effect.fnUntraced(function*(
     withBody: <A, E, R>(body: Body, use: (body: Body) => Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
       places.withPermits(1)(Effect.acquireUseRelease(
         Effect.sync(() => bodies++),
-        () =>
-          use({
-            ...BodyRules.hold(body, {
-              maxBytes: maxChunkSize,
-              window,
-              leastBytes: Math.max(1, Math.floor(options.minBodyRate * window / 1000))
-            }),
-            gather: share
-          }),
+        () => use({ ...held(body), gather: share }),
         () => Effect.sync(() => bodies--)
       )),
+
+    /** Files and bytes that one batch may have. */
+    batches,
+
+    /** Reads a batch into memory, when there is room for that, and keeps it counted while it is used. */
+    withBatch: <A, E, R>(
+      body: Body,
+      use: (bytes: Uint8Array) => Effect.Effect<A, E, R>
+    ): Effect.Effect<A, E | Malformed | TooLarge | ReadError | StoreError, R> =>
+      Effect.suspend((): Effect.Effect<A, E | Malformed | TooLarge | ReadError | StoreError, R> => {
+        if (Option.isNone(body.length)) {
+          return new Malformed({ message: "Send a batch with Content-Length" })
+        }
+        const length = body.length.value
+        if (length > batches.maxSize) {
+          return new TooLarge({
+            message: `A batch may have ${batches.maxSize} bytes at most; send fewer files at once`
+          })
+        }
+        const shares = Math.max(1, Math.ceil(length / gather.least))
+        return places.withPermits(shares)(Effect.acquireUseRelease(
+          Effect.sync(() => bodies += shares),
+          () => Effect.andThen(hasRoom(length), Effect.flatMap(read(held(body), length), use)),
+          () => Effect.sync(() => bodies -= shares)
+        ))
+      }),
 
     /** Whether a body could be taken now. */
     hasRoom: hasRoom(0)

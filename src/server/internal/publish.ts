@@ -3,21 +3,24 @@
  *
  * @internal
  */
+import * as Arr from "effect/Array"
 import type * as Context from "effect/Context"
 import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Either from "effect/Either"
+import * as Exit from "effect/Exit"
+import * as Fiber from "effect/Fiber"
 import * as FiberId from "effect/FiberId"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import { Conflict } from "../../protocol/ProtocolError.ts"
-import type { Sha256 } from "../../protocol/Sha256.ts"
 import type { CompletionHook } from "../CompletionHook.ts"
 import * as Metrics from "../Metrics.ts"
 import type { OnConflict } from "../Receiver.ts"
 import * as SafeName from "../SafeName.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
-import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+import type { Extent, StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
 import * as Spans from "./spans.ts"
 import type { WholeHash } from "./wholeHash.ts"
 import type { Writers } from "./writers.ts"
@@ -104,26 +107,36 @@ export const make = (
 
   const fail = (key: UploadKey) => Effect.zipRight(ledger.fail(key), Metric.increment(Metrics.uploadsFailed))
 
-  /** Tells of a file that stands under its name. Nobody waits for the hook. */
-  const tell = (upload: Upload, name: string, sha256: Sha256) => {
-    const { clientName, id, principal, received } = upload
-    const told = { file: name, size: received, sha256, key: principal, upload: Option.getOrElse(id, () => upload.key) }
-    return Effect.all([
-      Metric.increment(Metrics.uploadsCompleted),
-      Effect.annotateCurrentSpan(told),
-      Effect.annotateLogs(Effect.logInfo("Upload complete"), told),
-      Option.isNone(id) ? Effect.void : hook.completed({
-        name,
+  /** Tells of files that stand under their names. Nobody waits for the hook. */
+  const tell = (uploads: ReadonlyArray<Upload>) => {
+    const told = uploads.map(({ clientName, id, key, name, principal, received, sha256 }) => ({
+      id,
+      clientName,
+      file: {
+        file: name,
         size: received,
-        sha256,
-        keyName: principal,
-        clientName,
-        uploadId: id.value
-      }).pipe(
-        Effect.catchAllCause((cause) => Effect.logWarning("The completion hook failed", cause)),
-        Effect.annotateLogs(told),
-        Effect.forkIn(scope)
-      )
+        sha256: Option.getOrThrow(sha256),
+        key: principal,
+        upload: Option.getOrElse(id, () => key)
+      }
+    }))
+    return Effect.all([
+      Metric.incrementBy(Metrics.uploadsCompleted, uploads.length),
+      Effect.forEach(told, ({ file }) => Effect.annotateLogs(Effect.logInfo("Upload complete"), file), {
+        discard: true
+      }),
+      Effect.forEach(told, ({ clientName, file, id }) =>
+        Option.isNone(id) ? Effect.void : hook.completed({
+          name: file.file,
+          size: file.size,
+          sha256: file.sha256,
+          keyName: file.key,
+          clientName,
+          uploadId: id.value
+        }).pipe(
+          Effect.catchAllCause((cause) => Effect.logWarning("The completion hook failed", cause)),
+          Effect.annotateLogs(file)
+        ), { concurrency: "unbounded", discard: true }).pipe(Effect.forkIn(scope))
     ], { discard: true })
   }
 
@@ -146,10 +159,11 @@ export const make = (
       yield* Effect.logError("The stored bytes of an upload are no longer those that came; it was not published")
       return yield* new Conflict({ message: differs })
     }
-    const name = yield* publish(upload)
+    yield* publish(upload)
     const completed = yield* ledger.complete(key, sha256)
     yield* Effect.ignoreLogged(store.drop(key))
-    yield* tell(completed, name, sha256)
+    yield* Effect.annotateCurrentSpan({ file: completed.name, size: completed.received, sha256 })
+    yield* tell([completed])
     return completed
   })
 
@@ -176,7 +190,77 @@ export const make = (
       )
     })
 
-  return { publish, finish, heldBytes }
+  /** Publishes uploads whose bytes are known to be right, all of them step by step; what became of each. */
+  const finishAll = (uploads: ReadonlyArray<Upload>, extents: ReadonlyMap<UploadKey, Extent>) =>
+    Effect.gen(function*() {
+      const published = yield* store.publishWhole(
+        uploads.map(({ key, name }) => ({ key, name: name as SafeName.SafeName, extent: extents.get(key)! })),
+        mode
+      )
+      const outcomes = new Map<UploadKey, Either.Either<Upload, Failure>>()
+      const taken: Array<Upload> = []
+      for (const [at, upload] of uploads.entries()) {
+        const outcome = published[at]!
+        if (Either.isRight(outcome)) outcomes.set(upload.key, Either.right({ ...upload, state: "complete" }))
+        else if (outcome.left._tag === "NameTaken") taken.push(upload)
+        else outcomes.set(upload.key, Either.left(outcome.left))
+      }
+      yield* Effect.forEach(
+        taken,
+        (upload) =>
+          Effect.map(
+            Effect.either(publish(upload)),
+            (name) => outcomes.set(upload.key, Either.map(name, (name) => ({ ...upload, name, state: "complete" })))
+          ),
+        {
+          concurrency: 8,
+          discard: true
+        }
+      )
+      const done = Arr.getRights(outcomes.values())
+      const keys = done.map(({ key }) => key)
+      yield* ledger.completeWhole(keys)
+      yield* Effect.ignoreLogged(store.dropAll(keys))
+      yield* tell(done)
+      return outcomes
+    })
+
+  /**
+   * Finishes new uploads that `record` puts into the ledger, all in one go and whether or not anybody waits: returns those
+   * recorded, and what will have become of each. Whoever asks for one of them meanwhile joins.
+   */
+  const finishWhole = <E>(
+    extents: ReadonlyMap<UploadKey, Extent>,
+    record: Effect.Effect<ReadonlyArray<Upload>, E>
+  ) =>
+    Effect.uninterruptible(Effect.gen(function*() {
+      // there before anybody can find them in the ledger
+      const outcomes = Array.from(extents.keys(), (key) => {
+        const outcome = Deferred.unsafeMake<Upload, Failure>(FiberId.none)
+        finishing.set(key, outcome)
+        return [key, outcome] as const
+      })
+      const forget = Effect.sync(() => outcomes.forEach(([key]) => finishing.delete(key)))
+      const recorded = yield* Effect.onError(record, () => forget)
+      const fiber = yield* finishAll(recorded, extents).pipe(
+        Effect.interruptible,
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            for (const [key, outcome] of outcomes) {
+              Deferred.unsafeDone(
+                outcome,
+                Exit.isFailure(exit) ? Effect.failCause(exit.cause) : exit.value.get(key) ?? Effect.interrupt
+              )
+            }
+          })
+        ),
+        Effect.ensuring(forget),
+        Effect.forkIn(scope)
+      )
+      return { recorded, finished: Fiber.join(fiber) }
+    }))
+
+  return { publish, finish, finishWhole, heldBytes }
 }
 
 /** Why an upload failed, as every request for it is told from then on. */

@@ -44,7 +44,7 @@ export const verify = (
 const inFolder = (prefix: string, name: string): string =>
   prefix === "" || prefix.endsWith("/") ? prefix + name : `${prefix}/${name}`
 
-const nameOf = (request: ReceiveRequest) =>
+const generated = (request: ReceiveRequest) =>
   Effect.gen(function*() {
     const generator = yield* FilenameGenerator
     const name = yield* generator.generate(request.chunk.fileName, request.chunk.index, request.request).pipe(
@@ -75,6 +75,8 @@ export const make = (options: ReceiverOptions) =>
     const newKey = Effect.map(identifiers.next, (id) => UploadKey.make(id))
     const exclusiveName = options.onConflict === "reject"
 
+    const nameOf = (request: ReceiveRequest) => Effect.provideService(generated(request), FilenameGenerator, generator)
+
     /** A new upload under a name that passed the check; under `reject` the name must be free. */
     const open = (fresh: Pick<Upload, "key" | "principal" | "id" | "clientName" | "plannedName" | "address">) =>
       Effect.gen(function*() {
@@ -95,7 +97,7 @@ export const make = (options: ReceiverOptions) =>
       Effect.gen(function*() {
         // one of revision 1 is never open: what came of it stands under its name
         if (Option.isSome(id)) yield* limits.opening(request)
-        const plannedName = yield* Effect.provideService(nameOf(request), FilenameGenerator, generator)
+        const plannedName = yield* nameOf(request)
         const recorded = record(request, id, plannedName)
         return yield* Effect.uninterruptible(
           Option.isSome(id) ? limits.open(request.principal.name, recorded) : recorded
@@ -166,6 +168,8 @@ export const make = (options: ReceiverOptions) =>
       heldBytes: publisher.heldBytes,
       finish,
       finishInBackground,
+      finishWhole: publisher.finishWhole,
+      nameOf,
       newKey,
       open,
       create,

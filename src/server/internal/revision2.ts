@@ -18,7 +18,8 @@ import { differs } from "./publish.ts"
 import { type Parts, verify } from "./receiverParts.ts"
 import * as Spans from "./spans.ts"
 
-const receipt = (
+/** What a chunk is answered whose upload is now as given. */
+export const receipt = (
   request: ReceiveRequest,
   upload: Upload,
   chunk: ChunkUpload,
