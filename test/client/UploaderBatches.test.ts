@@ -125,7 +125,7 @@ describe("Uploader, small files", () => {
           state: "delivered",
           serverName: Option.some(name),
           size: text(name).length,
-          sha256: Sha256.of(text(name)),
+          sha256: Option.some(Sha256.of(text(name))),
           error: Option.none()
         })
       }
