@@ -62,21 +62,28 @@ export type UploadEvent = Data.TaggedEnum<{
   Finished: Outcome
 }>
 
-export const {
-  /** Goes through the kinds: `match({ Progress: ({ acknowledged }) => …, … })`. */
-  $match: match,
-  /** The last event of a file. */
-  Finished,
-  /** Something worth knowing about a file that goes on. */
-  Notice,
-  /** More bytes were acknowledged. */
-  Progress,
-  /** A source that could not be read. */
-  Skipped,
-  /** The first event of a file. */
-  Started,
-  /** Passing trouble, until the next try. */
-  Waiting,
-  /** Something worth knowing about the upload as a whole. */
-  Warning
-} = Data.taggedEnum<UploadEvent>()
+const events = Data.taggedEnum<UploadEvent>()
+
+/** Goes through the kinds: `match({ Progress: ({ acknowledged }) => …, … })`. */
+export const match = events.$match
+
+/** The first event of a file. */
+export const Started = events.Started
+
+/** More bytes were acknowledged. */
+export const Progress = events.Progress
+
+/** Passing trouble, until the next try. */
+export const Waiting = events.Waiting
+
+/** Something worth knowing about a file that goes on. */
+export const Notice = events.Notice
+
+/** Something worth knowing about the upload as a whole. */
+export const Warning = events.Warning
+
+/** A source that could not be read. */
+export const Skipped = events.Skipped
+
+/** The last event of a file. */
+export const Finished = events.Finished

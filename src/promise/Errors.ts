@@ -5,6 +5,7 @@
  * @module
  */
 
+/** What the errors here are made with. */
 export interface ErrorOptions {
   readonly code: string
   readonly message: string

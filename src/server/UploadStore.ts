@@ -124,7 +124,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
   ) => Effect.Effect<void, NameTaken | StoreError>
 
   /**
-   * {@link publish} for many that `putWhole` made, each by itself: what it returns is in the order asked. All that succeeded
+   * `publish` for many that `putWhole` made, each by itself: what it returns is in the order asked. All that succeeded
    * are durable on return.
    */
   readonly publishWhole: (
@@ -148,7 +148,7 @@ export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStor
   /** Removes the upload from staging; what was published stays. Repeatable. */
   readonly drop: (key: UploadKey) => Effect.Effect<void, StoreError>
 
-  /** {@link drop} for many. */
+  /** `drop` for many. */
   readonly dropAll: (keys: ReadonlyArray<UploadKey>) => Effect.Effect<void, StoreError>
 }>() {}
 

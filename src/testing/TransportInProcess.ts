@@ -44,7 +44,9 @@ const bodyOf = (bytes: Uint8Array, breaksAfter: number): Body.Body =>
 const failed = (error: ProtocolError | Body.BodyCut): NoAnswer | Refused =>
   error._tag === "BodyCut" ? new NoAnswer({ message: error.message }) : refused(error)
 
+/** What the server sees of the client, and says of itself. */
 export interface InProcessOptions {
+  /** By which revision-1 clients are told apart. Default: 127.0.0.1. */
   readonly remoteAddress?: string
   /** Whether the server says that it takes batches, as one does over HTTP. Default: no, so that each file is a request. */
   readonly batches?: boolean

@@ -12,11 +12,13 @@ type Ledger = Context.Tag.Service<UploadLedger.UploadLedger>
 
 const changing = [
   "create",
+  "createWhole",
   "commit",
   "repeated",
   "carried",
   "publishing",
   "complete",
+  "completeWhole",
   "fail",
   "remove",
   "shorten",

@@ -111,7 +111,9 @@ const receiver = (clock: ReturnType<typeof handClock>): Effect.Effect<Server, ne
         if (!isUp || !server.isAlive) return Effect.fail(new Transport.Unreachable({ message: "The server is down" }))
         const process = server.receiver
         open++
-        return Layer.build(TransportInProcess.layer().pipe(Layer.provide(Layer.succeed(Receiver, process)))).pipe(
+        return Layer.build(
+          TransportInProcess.layer({ batches: true }).pipe(Layer.provide(Layer.succeed(Receiver, process)))
+        ).pipe(
           Effect.flatMap((context) => use(Context.get(context, Transport.Transport))),
           Effect.scoped,
           // of a process that has died only its defects are left, if anything at all
