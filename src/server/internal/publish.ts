@@ -107,19 +107,18 @@ export const make = (
 
   const fail = (key: UploadKey) => Effect.zipRight(ledger.fail(key), Metric.increment(Metrics.uploadsFailed))
 
+  /** What logs and spans say of a file that stands under its name. */
+  const fileOf = ({ id, key, name, principal, received, sha256 }: Upload) => ({
+    file: name,
+    size: received,
+    sha256: Option.getOrThrow(sha256),
+    key: principal,
+    upload: Option.getOrElse(id, () => key)
+  })
+
   /** Tells of files that stand under their names. Nobody waits for the hook. */
   const tell = (uploads: ReadonlyArray<Upload>) => {
-    const told = uploads.map(({ clientName, id, key, name, principal, received, sha256 }) => ({
-      id,
-      clientName,
-      file: {
-        file: name,
-        size: received,
-        sha256: Option.getOrThrow(sha256),
-        key: principal,
-        upload: Option.getOrElse(id, () => key)
-      }
-    }))
+    const told = uploads.map((upload) => ({ id: upload.id, clientName: upload.clientName, file: fileOf(upload) }))
     return Effect.all([
       Metric.incrementBy(Metrics.uploadsCompleted, uploads.length),
       Effect.forEach(told, ({ file }) => Effect.annotateLogs(Effect.logInfo("Upload complete"), file), {
@@ -162,7 +161,7 @@ export const make = (
     yield* publish(upload)
     const completed = yield* ledger.complete(key, sha256)
     yield* Effect.ignoreLogged(store.drop(key))
-    yield* Effect.annotateCurrentSpan({ file: completed.name, size: completed.received, sha256 })
+    yield* Effect.annotateCurrentSpan(fileOf(completed))
     yield* tell([completed])
     return completed
   })
