@@ -72,6 +72,7 @@ try {
     const files: ReadonlyArray<string> = packed.files.map(({ path }: { readonly path: string }) => path)
     const wanted = /^(dist|src)\/|^docs\/[A-Z]+\.md$|^(package\.json|LICENSE|README\.md|CHANGELOG\.md)$/
     Assert.deepEqual(files.filter((file) => !wanted.test(file) || /\/cli\/|tsconfig/.test(file)), [])
+    Assert.ok(files.includes("dist/bin/THIRD-PARTY-NOTICES.txt"))
     // from what a debugger or an editor shows, the way leads to sources that are there
     for (const map of files.filter((file) => file.endsWith(".map"))) {
       const { sources } = JSON.parse(await Fs.readFile(Path.join(Pages.root, map), "utf8"))
