@@ -77,22 +77,23 @@ export interface Consumed {
 /** Bytes held before they are written, unless the body says otherwise. */
 const gather = 1024 * 1024
 
-/**
- * Takes a body to its end, hashing it, and hands it to `write` in pieces together (`at` counts from the body's start): half
- * of what may be held is written while the other half is gathered, and when all of that is full, no more is read.
- *
- * It ends, and can be interrupted, only when the write under way has ended; `write` is not called again. A body that
- * stalls is left alone, it need not answer.
- */
-export const consume = <E>(body: Body, options: {
+/** How a body is consumed. */
+export interface ConsumeOptions<E> {
   /** Bytes; one more and it fails with {@link BodyTooLong}, after at most `limit` of them were written. */
   readonly limit: number
+  /** Takes pieces that belong together, from `at` on: bytes from the body's start. */
   readonly write: (pieces: ReadonlyArray<Uint8Array>, at: number) => Promise<void>
   /** Maps what `write` threw. */
   readonly onWriteError: (cause: unknown) => E
-}): Effect.Effect<Consumed, ReadError | BodyTooLong | E> =>
+}
+
+/** {@link consume} without a hash: each piece is passed on as it comes. Returns how many bytes there were. */
+const drain = <E>(
+  body: Body,
+  options: ConsumeOptions<E>,
+  pass: (piece: Uint8Array) => void
+): Effect.Effect<number, ReadError | BodyTooLong | E> =>
   Effect.async((resume) => {
-    const hasher = Sha256.make()
     let gathered: Array<Uint8Array> = []
     let gatheredBytes = 0
     /** Bytes that were handed to `write`. */
@@ -100,7 +101,7 @@ export const consume = <E>(body: Body, options: {
     let writing: { readonly bytes: number; readonly ended: Promise<void> } | undefined
     let isShut = false
     let hasEnded = false
-    let outcome: Effect.Effect<Consumed, ReadError | BodyTooLong | E> | undefined
+    let outcome: Effect.Effect<number, ReadError | BodyTooLong | E> | undefined
 
     const settle = (found: NonNullable<typeof outcome>) => {
       if (outcome !== undefined) return
@@ -139,7 +140,7 @@ export const consume = <E>(body: Body, options: {
     const whole = () =>
       Option.isSome(body.length) && body.length.value !== given
         ? new BodyCut({ message: `The body ended after ${given} of ${body.length.value} bytes` })
-        : Effect.succeed({ length: given, sha256: hasher.digest() })
+        : Effect.succeed(given)
 
     const valve = Flow.of(body.pieces).start({
       take: (piece) => {
@@ -148,7 +149,7 @@ export const consume = <E>(body: Body, options: {
             new BodyTooLong({ limit: options.limit, message: `The body has more than ${options.limit} bytes` })
           )
         }
-        hasher.update(piece)
+        pass(piece)
         gathered.push(piece)
         gatheredBytes += piece.length
         look()
@@ -166,11 +167,31 @@ export const consume = <E>(body: Body, options: {
     })
   })
 
+/**
+ * Takes a body to its end, hashing it, and hands it to `write` in pieces together (`at` counts from the body's start): half
+ * of what may be held is written while the other half is gathered, and when all of that is full, no more is read.
+ *
+ * It ends, and can be interrupted, only when the write under way has ended; `write` is not called again. A body that
+ * stalls is left alone, it need not answer.
+ */
+export const consume = <E>(
+  body: Body,
+  options: ConsumeOptions<E>
+): Effect.Effect<Consumed, ReadError | BodyTooLong | E> =>
+  Effect.suspend(() => {
+    const hasher = Sha256.make()
+    return Effect.map(drain(body, options, hasher.update), (length) => ({ length, sha256: hasher.digest() }))
+  })
+
+/** A body that goes on behind the length it said counts as cut. */
+const tooLongIsCut = <A>(effect: Effect.Effect<A, ReadError | BodyTooLong>): Effect.Effect<A, ReadError> =>
+  Effect.catchTag(effect, "BodyTooLong", ({ message }) => Effect.fail(new BodyCut({ message })))
+
 /** All of a body that has so many bytes. */
 export const read = (body: Body, length: number): Effect.Effect<Uint8Array, ReadError> =>
   Effect.suspend(() => {
     const bytes = Buffer.allocUnsafeSlow(length)
-    return consume(body, {
+    return drain(body, {
       limit: length,
       write: (pieces, at) => {
         for (const piece of pieces) {
@@ -180,10 +201,7 @@ export const read = (body: Body, length: number): Effect.Effect<Uint8Array, Read
         return Promise.resolve()
       },
       onWriteError: broken
-    }).pipe(
-      Effect.as(bytes),
-      Effect.catchTag("BodyTooLong", ({ message }) => Effect.fail(new BodyCut({ message })))
-    )
+    }, () => {}).pipe(Effect.as(bytes), tooLongIsCut)
   })
 
 /** Hashes a body without keeping it. */
@@ -192,4 +210,4 @@ export const hash = (body: Body): Effect.Effect<Consumed, ReadError> =>
     limit: Option.getOrElse(body.length, () => Number.MAX_SAFE_INTEGER),
     write: () => Promise.resolve(),
     onWriteError: broken
-  }).pipe(Effect.catchTag("BodyTooLong", ({ message }) => Effect.fail(new BodyCut({ message }))))
+  }).pipe(tooLongIsCut)
