@@ -448,6 +448,15 @@ const makeMemory = Effect.gen(function*() {
     freed: false
   }
 
+  const adoptNew = (file: ExternalFile, open: External["open"], addedAt: number): FileId => {
+    const id = FileId.make(++lastId)
+    const chunks = Math.ceil(file.size / file.chunkSize)
+    const whole = { sha256: Option.none(), chunks, pieces: [], external: true }
+    files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
+    adopted.set(id, file.size, open)
+    return id
+  }
+
   return ChunkStore.of({
     begin: (file) =>
       Effect.acquireRelease(
@@ -487,14 +496,9 @@ const makeMemory = Effect.gen(function*() {
           Equal.equals(version, file.version) && chunkSize === file.chunkSize
         )
         before.filter((held) => held !== same).forEach(remove)
-        const id = same?.id ?? FileId.make(++lastId)
-        const chunks = Math.ceil(file.size / file.chunkSize)
-        if (same === undefined) {
-          const whole = { sha256: Option.none(), chunks, pieces: [], external: true }
-          files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
-        }
-        adopted.set(id, file.size, open)
-        return id
+        if (same === undefined) return adoptNew(file, open, addedAt)
+        adopted.set(same.id, file.size, open)
+        return same.id
       }),
     adoptAll: (all) =>
       Effect.map(Clock.currentTimeMillis, (addedAt) =>
@@ -502,16 +506,7 @@ const makeMemory = Effect.gen(function*() {
           if (inState("sealed").some(({ external, source }) => external && source === file.source)) {
             return Option.none()
           }
-          const id = FileId.make(++lastId)
-          const whole = {
-            sha256: Option.none(),
-            chunks: Math.ceil(file.size / file.chunkSize),
-            pieces: [],
-            external: true
-          }
-          files.set(id, { ...unsent, ...file, ...whole, id, addedAt, state: "sealed" })
-          adopted.set(id, file.size, open)
-          return Option.some(toFile(files.get(id)!))
+          return Option.some(toFile(files.get(adoptNew(file, open, addedAt))!))
         })),
     adopted: (source) =>
       Effect.sync(() =>

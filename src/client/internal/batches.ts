@@ -35,7 +35,7 @@ const isBuffered = (small: Small): small is BufferedFile => "id" in small
 
 interface Job {
   readonly small: Small
-  /** What the file adds to a body. Bytes. */
+  /** {@link bytesOf} it. */
   readonly bytes: number
   /** `None`: it is to be delivered by itself. */
   readonly outcome: Deferred.Deferred<Option.Option<UploadEvent.Outcome>, ChunkStoreError>
@@ -58,6 +58,9 @@ const sum = (jobs: ReadonlyArray<Job>): number => jobs.reduce((sum, { bytes }) =
 
 const sizeOf = (small: Small): number => isBuffered(small) ? small.size : small.found.size
 const nameOf = (small: Small): string => isBuffered(small) ? small.name : small.source.name
+
+/** What a file adds to a body. Bytes. */
+const bytesOf = (small: Small): number => UploadBatch.bytesOf({ clientFilename: nameOf(small), size: sizeOf(small) })
 
 /** Whether nothing is known of the file at any server, nor was it given up. */
 const isFresh = (small: Small): boolean =>
@@ -115,13 +118,13 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
         })))
       const started = yield* store.startAll(to)
       const stored = files.filter(({ file, read }) => read === undefined && started.has(file.id))
-      const bytesOf: ReadonlyMap<BufferedFile["id"], Uint8Array> = stored.length === 0
+      const storedBytes: ReadonlyMap<BufferedFile["id"], Uint8Array> = stored.length === 0
         ? new Map()
         : yield* store.readAll(stored.map(({ file }) => file))
       return files.flatMap(({ file, job, read }, at): ReadonlyArray<Ready> => {
         const { name: clientFilename, uploadId } = to[at]!.to
         const { size } = file
-        const bytes = read?.bytes ?? bytesOf.get(file.id)
+        const bytes = read?.bytes ?? storedBytes.get(file.id)
         const sha256 = read?.sha256 ?? Option.getOrUndefined(file.sha256)
         return started.has(file.id) && bytes !== undefined && sha256 !== undefined
           ? [{ job, file, whole: { uploadId, clientFilename, size, sha256, bytes } }]
@@ -212,8 +215,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     /** Whether a file can go with others: it is small, nothing of it was ever sent, and the server takes batches. */
     takes: (small: Small): boolean => {
       const batches = pace.batches()
-      const bytes = UploadBatch.bytesOf({ clientFilename: nameOf(small), size: sizeOf(small) })
-      return batches !== undefined && bytes <= batches.maxSize &&
+      return batches !== undefined && bytesOf(small) <= batches.maxSize &&
         sizeOf(small) <= Math.min(largest, pace.fitting().max) &&
         isFresh(small)
     },
@@ -222,7 +224,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
     send: (small: Small): Effect.Effect<Option.Option<UploadEvent.Outcome>, ChunkStoreError> =>
       Effect.suspend(() => {
         const outcome = Deferred.unsafeMake<Option.Option<UploadEvent.Outcome>, ChunkStoreError>(FiberId.none)
-        const bytes = UploadBatch.bytesOf({ clientFilename: nameOf(small), size: sizeOf(small) })
+        const bytes = bytesOf(small)
         waiting.push({ small, bytes, outcome })
         waitingBytes += bytes
         if (workers > 0 && (workers >= pace.parallel || !isMuch())) return Deferred.await(outcome)

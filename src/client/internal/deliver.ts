@@ -230,7 +230,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
           const [from, to] = range
           const answer = yield* exchange(range).pipe(
             Effect.catchAll((error) => {
-              if (statusIs(413)(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: to - from }))
+              if (Delivery.isTooLarge(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: to - from }))
               const passes = Option.isSome(revision) ? isPassing : Delivery.isHarmless
               if (!isTransportError(error) || !passes(error)) return Effect.fail(error)
               if (Delivery.isAmbiguous(error) || exact.includes(range)) unsure.push(range)
