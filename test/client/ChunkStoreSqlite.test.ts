@@ -15,7 +15,6 @@ import {
   TestClock
 } from "effect"
 import * as Fs from "node:fs"
-import { createRequire } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
@@ -347,37 +346,12 @@ describe("ChunkStoreSqlite, space", () => {
 const delivery = { endpoint: "http://server/upload", name: "sent", uploadId: UploadId.make("u1") }
 
 describe("ChunkStoreSqlite, a loss of power", () => {
-  interface Connection {
-    readonly prepare: (statement: string) => { run: (...values: ReadonlyArray<unknown>) => unknown }
-    readonly pragma: (pragma: string, options: { readonly simple: boolean }) => unknown
-  }
-  const driver = createRequire(import.meta.url)("better-sqlite3") as { readonly prototype: Connection }
-
   /** `PRAGMA synchronous` of every commit from now on, as it is while it commits. */
-  const commits = Effect.acquireRelease(
-    Effect.sync(() => {
-      const { prototype } = driver
-      const seen: Array<unknown> = []
-      const { prepare } = prototype
-      const watched = function(this: Connection, sql: string) {
-        const statement = prepare.call(this, sql)
-        if (sql !== "COMMIT") return statement
-        const run = statement.run
-        statement.run = (...values) => {
-          seen.push(this.pragma("synchronous", { simple: true }))
-          return run.apply(statement, [...values])
-        }
-        return statement
-      }
-      Object.assign(prototype, { prepare: watched })
-      return { seen, restore: () => Object.assign(prototype, { prepare }) }
-    }),
-    ({ restore }) => Effect.sync(restore)
-  )
+  const commits = SqliteFiles.commits((setting) => setting("synchronous"))
 
   it.scoped("takes back nothing that cannot be done again, for which the disk is waited for, and only for that", () =>
     Effect.gen(function*() {
-      const { seen } = yield* commits
+      const seen = yield* commits
       const file = yield* temporaryFile
       const store = yield* opened(file)
       const adding = (source: string) => Effect.provideService(add(source, someBytes(8)), ChunkStore.ChunkStore, store)

@@ -1,46 +1,21 @@
 import { describe, expect, it } from "@effect/vitest"
 import { Effect, Layer, Option } from "effect"
 import * as Fs from "node:fs"
-import { createRequire } from "node:module"
 import * as Path from "node:path"
 import { UploadLedger } from "../../src/server/UploadLedger.ts"
 import * as UploadLedgerSqlite from "../../src/server/UploadLedgerSqlite.ts"
 import { extent, fresh, suite, write } from "../contract/UploadLedger.ts"
 import { key } from "../contract/UploadStore.ts"
 import * as RawFiles from "../support/rawFiles.ts"
+import * as SqliteFiles from "../support/sqliteFiles.ts"
 
 /** A ledger's file that is not there yet, in a folder that goes when the scope closes. */
 const temporaryFile = Effect.map(RawFiles.temporaryFolder, (folder) => Path.join(folder, "ledger.db"))
 
 suite("SQLite", Layer.unwrapScoped(Effect.map(temporaryFile, (file) => UploadLedgerSqlite.layer({ file }))))
 
-interface Connection {
-  readonly prepare: (statement: string) => { run: (...values: ReadonlyArray<unknown>) => unknown }
-  readonly pragma: (pragma: string, options: { readonly simple: boolean }) => unknown
-}
-const driver = createRequire(import.meta.url)("better-sqlite3") as { readonly prototype: Connection }
-
 /** `synchronous` and `journal_mode` of every commit from now on, as they are while it commits. */
-const commits = Effect.acquireRelease(
-  Effect.sync(() => {
-    const { prototype } = driver
-    const { prepare } = prototype
-    const seen: Array<ReadonlyArray<unknown>> = []
-    const watched = function(this: Connection, sql: string) {
-      const statement = prepare.call(this, sql)
-      if (sql !== "COMMIT") return statement
-      const run = statement.run
-      statement.run = (...values) => {
-        seen.push(["synchronous", "journal_mode"].map((name) => this.pragma(name, { simple: true })))
-        return run.apply(statement, [...values])
-      }
-      return statement
-    }
-    Object.assign(prototype, { prepare: watched })
-    return { seen, restore: () => Object.assign(prototype, { prepare }) }
-  }),
-  ({ restore }) => Effect.sync(restore)
-)
+const commits = SqliteFiles.commits((setting) => ["synchronous", "journal_mode"].map(setting))
 
 /** Runs with a ledger of its own on the file; another call is another start of the server. */
 const using = <A, E>(file: string, use: Effect.Effect<A, E, UploadLedger>) =>
@@ -95,7 +70,7 @@ describe("UploadLedgerSqlite", () => {
     Effect.gen(function*() {
       for (const [durability, synchronous] of [[undefined, 2], ["power", 2], ["process", 1]] as const) {
         const file = yield* temporaryFile
-        const { seen } = yield* commits
+        const seen = yield* commits
         yield* Effect.provide(
           Effect.flatMap(UploadLedger, (ledger) => ledger.create(fresh(key(1)))),
           UploadLedgerSqlite.layer(durability === undefined ? { file } : { file, durability })

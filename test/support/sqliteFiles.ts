@@ -26,9 +26,38 @@ export interface RawDatabase {
   readonly close: () => void
 }
 
-const Database = createRequire(import.meta.url)("better-sqlite3") as new(file: string) => RawDatabase
+const Database = createRequire(import.meta.url)("better-sqlite3") as {
+  new(file: string): RawDatabase
+  readonly prototype: RawDatabase
+}
 
 export const openRaw = (file: string): RawDatabase => new Database(file)
+
+/** What settings of each connection are while it commits, from now on until the scope closes. */
+export const commits = <A>(look: (setting: (name: string) => unknown) => A) =>
+  Effect.map(
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const { prototype } = Database
+        const { prepare } = prototype
+        const seen: Array<A> = []
+        const watched = function(this: RawDatabase, sql: string): Statement {
+          const statement: { run: Statement["run"] } & Statement = prepare.call(this, sql)
+          if (sql !== "COMMIT") return statement
+          const run = statement.run
+          statement.run = (...values) => {
+            seen.push(look((name) => this.pragma(name, { simple: true })))
+            return run.apply(statement, [...values])
+          }
+          return statement
+        }
+        Object.assign(prototype, { prepare: watched })
+        return { seen, restore: () => Object.assign(prototype, { prepare }) }
+      }),
+      ({ restore }) => Effect.sync(restore)
+    ),
+    ({ seen }) => seen
+  )
 
 /** Runs statements on a connection of their own. */
 export const raw = <A>(file: string, use: (database: RawDatabase) => A): A => {
