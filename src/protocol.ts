@@ -18,6 +18,7 @@
 export * as Api from "./protocol/Api.ts"
 export * as ChunkHeaders from "./protocol/ChunkHeaders.ts"
 export * as FileName from "./protocol/FileName.ts"
+export * as PrefixDigest from "./protocol/PrefixDigest.ts"
 export * as ProtocolError from "./protocol/ProtocolError.ts"
 export * as Ranges from "./protocol/Ranges.ts"
 export * as Receipt from "./protocol/Receipt.ts"

@@ -63,6 +63,7 @@ const receiving = ({ atOnce, chunkSize, chunks, files }: Work) => {
             offset: index * chunkSize,
             size: Option.some(chunks * chunkSize),
             sha256: Option.some(whole),
+            prefixDigest: Option.none(),
             known: index > 0
           })
         },

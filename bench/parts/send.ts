@@ -103,7 +103,7 @@ const reading = (file: string, amount: number) =>
     const into = new Uint8Array(body)
     yield* Effect.scoped(Effect.gen(function*() {
       yield* store.claim(id)
-      for (let at = 0; at < amount * MiB; at += body) yield* store.read(id, at, at + body, into)
+      for (let at = 0; at < amount * MiB; at += body) yield* store.read(id, at, at + body, { into })
     }))
   })
 

@@ -131,9 +131,20 @@ export interface ExternalFile extends NewFile {
 /** Bytes read back, and their hash. */
 export interface Piece {
   readonly bytes: Uint8Array
+  /** Of these bytes; of all bytes of the file up to their end where `isPrefix` says so. */
   readonly sha256: Sha256.Sha256
+  /** Default: false. */
+  readonly isPrefix?: boolean
   /** The hash of the whole file: of an adopted one, where these bytes end with it. */
   readonly whole?: Sha256.Sha256
+}
+
+/** How bytes are read back. */
+export interface ReadOptions {
+  /** Where they may lie, with room for them; else in memory of the store's own. A reading that failed may write there later. */
+  readonly into?: Uint8Array
+  /** The hash may be that of all bytes up to their end, which costs less where it runs along. Default: false. */
+  readonly prefix?: boolean
 }
 
 /** The buffer itself cannot be used: it cannot be opened, is locked for long, full, damaged, or of a newer program. */
@@ -220,14 +231,13 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * The bytes `from` to `to` (not included) of a sealed file, checked against the hashes taken when they were added; of an
    * adopted one, what its source holds. The hash of that as a whole runs along, and is there with its last byte: what was not
-   * read before is read then. They may lie in `into`, which has room for them, or in memory of the store's own; a failed or
-   * interrupted reading may write to `into` later.
+   * read before is read then.
    */
   readonly read: (
     file: FileId,
     from: number,
     to: number,
-    into?: Uint8Array
+    options?: ReadOptions
   ) => Effect.Effect<Piece, NotBuffered | PieceDamaged | SourceError | SourceChanged | ChunkStoreError>
 
   /**
@@ -537,11 +547,11 @@ const makeMemory = Effect.gen(function*() {
       }).pipe(Effect.ensuring(signal)),
     list: Stream.suspend(() => Stream.fromIterable(inState("sealed").filter(({ external }) => !external).map(toFile))),
     get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
-    read: (file, from, to, into) =>
+    read: (file, from, to, options) =>
       whenSealed(
         file,
         (held): Effect.Effect<Piece, PieceDamaged | SourceError | SourceChanged> =>
-          held.external ? adopted.read(file, from, to, into) : readHeld(held, from, to)
+          held.external ? adopted.read(file, from, to, options) : readHeld(held, from, to)
       ),
     readAll: (asked) =>
       Effect.map(

@@ -286,10 +286,10 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
       (known) => known.length > 0
     )
 
-  const readBytes = (file: ChunkStore.FileId, from: number, to: number, into?: Uint8Array) =>
+  const readBytes = (file: ChunkStore.FileId, from: number, to: number, options?: ChunkStore.ReadOptions) =>
     adoptedFiles.has(file)
-      ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, into))
-      : stored.range(read(sealed(file)), file, from, to, into)
+      ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, options))
+      : stored.range(read(sealed(file)), file, from, to, options?.into)
 
   const readAll = (files: ReadonlyArray<ChunkStore.BufferedFile>) =>
     Effect.map(

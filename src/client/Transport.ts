@@ -75,6 +75,8 @@ export interface Acknowledged {
   readonly limit: UploadLimit
   /** What the server takes in one request, where it does. */
   readonly batch?: UploadBatch
+  /** The server takes `Prefix-Digest` in place of `Content-Digest`. Default: false. */
+  readonly takesPrefix?: boolean
 }
 
 /**

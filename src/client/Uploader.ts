@@ -39,7 +39,7 @@ import * as UploadEvent from "./UploadEvent.ts"
 export interface UploaderOptions {
   /** Bytes of the first chunk on the wire, and of all chunks for servers of revision 1: 1 to 16 MiB. Default 1 MiB. */
   readonly chunkSize: number
-  /** Bytes that a chunk on the wire may grow to while the link gets faster by it, and of stored pieces. Default 4 MiB. */
+  /** Bytes that a chunk on the wire may grow to while the link gets faster by it, and of stored pieces. Default 8 MiB. */
   readonly largestBody: number
   /** Requests in flight at most, and files at once, where the server speaks revision 2. Default 4. */
   readonly parallel: number
@@ -55,7 +55,7 @@ export interface UploaderOptions {
 /** What holds where an option is not given. */
 export const defaults: UploaderOptions = {
   chunkSize: 1024 * 1024,
-  largestBody: 4 * 1024 * 1024,
+  largestBody: 8 * 1024 * 1024,
   parallel: 4,
   freeEarly: false,
   retry: {}

@@ -48,6 +48,7 @@ export const Revision2Headers = Schema.Struct({
   "x-file-size": Schema.optionalWith(CountFromString, { as: "Option" }),
   "x-file-name-encoding": Schema.optional(Schema.Literal("percent")),
   "repr-digest": Digest,
+  "prefix-digest": Digest,
   "if-match": Schema.optional(Schema.Literal("*"))
 })
 
@@ -60,6 +61,8 @@ export interface ChunkUpload {
   readonly size: Option.Option<number>
   /** Of the whole file. */
   readonly sha256: Option.Option<Sha256.Sha256>
+  /** `Prefix-Digest`: of all bytes of the file up to the end of the body. It counts where there is no `Content-Digest`. */
+  readonly prefixDigest: Option.Option<Sha256.Sha256>
   /** `If-Match: *`: the client had a 200 for this upload before. */
   readonly known: boolean
 }
@@ -140,6 +143,7 @@ export const decode = (headers: Readonly<Record<string, string | undefined>>): E
         offset: second["x-chunk-offset"],
         size: second["x-file-size"],
         sha256: second["repr-digest"],
+        prefixDigest: Option.isSome(chunk.contentDigest) ? Option.none() : second["prefix-digest"],
         known: second["if-match"] !== undefined
       })
     }
@@ -160,6 +164,9 @@ export const encode = (chunk: Omit<Chunk, "sentName">): Record<string, string> =
   headers["x-chunk-offset"] = String(upload.offset)
   if (Option.isSome(upload.size)) headers["x-file-size"] = String(upload.size.value)
   if (Option.isSome(upload.sha256)) headers["repr-digest"] = Sha256.toHeader(upload.sha256.value)
+  if (Option.isSome(upload.prefixDigest)) {
+    headers["prefix-digest"] = Sha256.toHeader(upload.prefixDigest.value)
+  }
   if (upload.known) headers["if-match"] = "*"
   return headers
 }

@@ -22,11 +22,14 @@ export interface Hasher {
   readonly update: (bytes: Uint8Array) => void
   /** The hash of all bytes. May be called once, at the end. */
   readonly digest: () => Sha256
+  /** Another one that goes on from the same bytes. */
+  readonly copy: () => Hasher
 }
 
 interface NodeHash {
   readonly update: (bytes: Uint8Array) => unknown
   readonly digest: (encoding: "hex") => string
+  readonly copy: () => NodeHash
 }
 
 /** Node's native hash where there is one (asked at run time, so that nothing here imports Node), else portable code. */
@@ -36,15 +39,21 @@ const native = (globalThis as {
   }
 }).process?.getBuiltinModule?.("node:crypto")
 
+const overNative = (hash: NodeHash): Hasher => ({
+  update: (bytes) => void hash.update(bytes),
+  digest: () => hash.digest("hex") as Sha256,
+  copy: () => overNative(hash.copy())
+})
+
+const overPortable = (hash: ReturnType<typeof portable.create>): Hasher => ({
+  update: (bytes) => void hash.update(bytes),
+  digest: () => Encoding.encodeHex(hash.digest()) as Sha256,
+  copy: () => overPortable(hash.clone())
+})
+
 /** Starts a hash. */
-export const make = (): Hasher => {
-  if (native !== undefined) {
-    const hash = native.createHash("sha256")
-    return { update: (bytes) => void hash.update(bytes), digest: () => hash.digest("hex") as Sha256 }
-  }
-  const hash = portable.create()
-  return { update: (bytes) => void hash.update(bytes), digest: () => Encoding.encodeHex(hash.digest()) as Sha256 }
-}
+export const make = (): Hasher =>
+  native === undefined ? overPortable(portable.create()) : overNative(native.createHash("sha256"))
 
 /** The SHA-256 of some bytes at hand. */
 export const of = (...pieces: ReadonlyArray<Uint8Array>): Sha256 => {

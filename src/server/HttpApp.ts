@@ -15,6 +15,7 @@ import * as Schema from "effect/Schema"
 import * as Stream from "effect/Stream"
 import * as Api from "../protocol/Api.ts"
 import * as ChunkHeaders from "../protocol/ChunkHeaders.ts"
+import * as PrefixDigest from "../protocol/PrefixDigest.ts"
 import {
   Malformed,
   type ProtocolError,
@@ -151,7 +152,11 @@ const make = (options: HttpAppOptions) =>
     const health = HttpServerResponse.unsafeJson({ status: "ok" })
     const ready = HttpServerResponse.unsafeJson({ status: "ready" })
     const limits = { "upload-limit": UploadLimit.encode(receiver.limits) }
-    const takes = { ...limits, [UploadBatch.header]: UploadBatch.encode(receiver.batches) }
+    const takes = {
+      ...limits,
+      [UploadBatch.header]: UploadBatch.encode(receiver.batches),
+      [PrefixDigest.header]: PrefixDigest.wanted
+    }
     const path = options.basePath + endpoint
     const batchPath = path + UploadBatch.path
 
@@ -261,7 +266,7 @@ const make = (options: HttpAppOptions) =>
         allowedOrigins: options.corsOrigin,
         allowedMethods: ["POST", "GET", "DELETE"],
         allowedHeaders,
-        exposedHeaders: ["retry-after", "upload-limit", UploadBatch.header, "x-request-id"],
+        exposedHeaders: ["retry-after", "upload-limit", UploadBatch.header, PrefixDigest.header, "x-request-id"],
         maxAge: corsMaxAge
       })(app)
     )

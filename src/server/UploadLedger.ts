@@ -69,7 +69,12 @@ export type Claim =
 export interface Commit {
   readonly key: UploadKey
   /** `None` for an empty body, which claims nothing. */
-  readonly written: Option.Option<{ readonly fence: number; readonly extent: Extent }>
+  readonly written: Option.Option<{
+    readonly fence: number
+    readonly extent: Extent
+    /** The hash of the extent is that of all bytes up to its end. Default: false. */
+    readonly isPrefix?: boolean
+  }>
   readonly size: Option.Option<number>
   readonly sha256: Option.Option<Sha256>
   /** The peer, kept for revision 1. */

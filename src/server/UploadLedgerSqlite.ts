@@ -58,6 +58,10 @@ const migrations = Migrator.fromRecord({
     yield* sql`CREATE INDEX uploads_open ON uploads (principal)
       WHERE id IS NOT NULL AND state IN ('receiving', 'finishing', 'failed')`
     yield* sql`CREATE INDEX uploads_principal ON uploads (principal, received)`
+  }),
+  "0003_prefix": Effect.gen(function*() {
+    const sql = yield* SqlClient.SqlClient
+    yield* sql`ALTER TABLE extents ADD COLUMN isPrefix INTEGER NOT NULL DEFAULT 0`
   })
 })
 
@@ -66,6 +70,11 @@ const ExtentRow = Schema.Struct({
   offset: Schema.Number,
   length: Schema.Number,
   sha256: Sha256,
+  isPrefix: Schema.transform(Schema.Number, Schema.Boolean, {
+    strict: true,
+    decode: (stored) => stored === 1,
+    encode: Number
+  }),
   locator: Schema.String
 })
 
@@ -116,8 +125,8 @@ const rowsOf = (database: Sqlite.Database): rules.Rows => {
   const uploads = (sql: string) => select(`SELECT * FROM uploads WHERE ${sql}`, (row) => decodeUpload(row))
   const extents = (sql: string) =>
     select(`SELECT * FROM extents WHERE key = ? AND position ${sql}`, (row) => {
-      const { position, ...extent } = decodeExtent(row)
-      return { position, extent }
+      const { isPrefix, position, ...extent } = decodeExtent(row)
+      return { position, extent: isPrefix ? { ...extent, isPrefix } : extent }
     })
   const amount = (sql: string) => {
     const found = select(`SELECT ${sql}`, (row) => (row as { readonly amount: number }).amount)
@@ -143,7 +152,7 @@ const rowsOf = (database: Sqlite.Database): rules.Rows => {
       ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")}`
   )
   const putExtent = run(
-    `INSERT INTO extents (key, position, "offset", length, sha256, locator) VALUES (?, ?, ?, ?, ?, ?)`
+    `INSERT INTO extents (key, position, "offset", length, sha256, isPrefix, locator) VALUES (?, ?, ?, ?, ?, ?, ?)`
   )
   const putUploads = select(
     `INSERT INTO ${intoUploads} WHERE true ON CONFLICT DO NOTHING RETURNING key`,
@@ -199,8 +208,8 @@ const rowsOf = (database: Sqlite.Database): rules.Rows => {
     },
     completeAll: (keys, touchedAt) => completeAll(touchedAt, json(keys)),
     forget: run("DELETE FROM uploads WHERE key = ?"),
-    putExtent: (key, position, { length, locator, offset, sha256 }) =>
-      void putExtent(key, position, offset, length, sha256, locator),
+    putExtent: (key, position, { isPrefix = false, length, locator, offset, sha256 }) =>
+      void putExtent(key, position, offset, length, sha256, Number(isPrefix), locator),
     removeExtents: run("DELETE FROM extents WHERE key = ? AND position >= ?"),
     before: (key, position) => extentOf(before(key, position)),
     after: (key, position) => extentOf(after(key, position)),

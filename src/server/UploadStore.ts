@@ -27,8 +27,10 @@ export interface Extent {
   readonly offset: number
   /** Bytes. */
   readonly length: number
-  /** Of these bytes. */
+  /** Of these bytes; of all bytes of the file up to their end where the ledger says `isPrefix`. */
   readonly sha256: Sha256.Sha256
+  /** The ledger's. Default: false. */
+  readonly isPrefix?: boolean
   /** The store's own; kept by the ledger and given back. */
   readonly locator: string
 }

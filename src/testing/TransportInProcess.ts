@@ -76,7 +76,7 @@ export const layer = (options: InProcessOptions = {}): Layer.Layer<Transport, ne
               body: bodyOf(body, yield* BreaksAfter),
               request: { ...told(endpoint), headers }
             })
-            return { receipt, limit: {}, ...batch }
+            return { receipt, limit: {}, takesPrefix: true, ...batch }
           }).pipe(Effect.mapError(failed)),
         sendBatch: ({ endpoint, files }) =>
           Effect.gen(function*() {

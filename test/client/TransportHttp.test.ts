@@ -43,6 +43,7 @@ const chunk2 = (fileName: string, size: number): Omit<Chunk, "sentName"> => ({
     offset: 0,
     size: Option.some(size),
     sha256: Option.some(Sha256.of(bytesOf(size))),
+    prefixDigest: Option.none(),
     known: false
   })
 })

@@ -76,6 +76,44 @@ describe("Uploader, direct", () => {
       expect(yield* buffered).toEqual([])
     }))
 
+  it.scoped("hashes each byte once for a server that takes that, as long as nothing goes wrong", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const { sends, uploader } = yield* client(transport, {
+        send: (proceed, number) => number === 3 ? Effect.fail(World.lost) : proceed
+      })
+      const { source } = changeable(bytesOf(24))
+      expect(yield* World.inTime(send(uploader, source))).toMatchObject({ state: "delivered" })
+      const digests = sends().map(({ headers, offset }) => [
+        offset,
+        headers["content-digest"] !== undefined,
+        headers["prefix-digest"]
+      ])
+      const prefix = (end: number) => Sha256.toHeader(Sha256.of(bytesOf(24).subarray(0, end)))
+      expect(digests).toEqual([
+        // what it takes is shown by its first answer
+        [0, true, undefined],
+        [4, false, prefix(8)],
+        [8, false, prefix(12)],
+        [12, false, prefix(16)],
+        [12, true, undefined],
+        [16, true, undefined],
+        [20, true, undefined]
+      ])
+      expect(yield* content(files, "big.bin")).toEqual(bytesOf(24))
+    }))
+
+  it.scoped("hashes each chunk by itself for a server that does not say that it takes anything else", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const { sends, uploader } = yield* client({
+        ...transport,
+        send: (out) => Effect.map(transport.send(out), ({ takesPrefix: _, ...answer }) => answer)
+      })
+      yield* send(uploader, changeable(bytesOf(12)).source)
+      expect(sends().map(({ headers }) => headers["content-digest"] !== undefined)).toEqual([true, true, true])
+    }))
+
   it.scoped("goes on where it was after an interruption, under the same upload id", () =>
     Effect.gen(function*() {
       const { files, transport } = yield* World.server

@@ -20,7 +20,14 @@ const chunk = (revision: 1 | 2, fileName = "logs/a.txt"): Omit<Chunk, "sentName"
   contentDigest: Option.none(),
   upload: revision === 1
     ? Option.none()
-    : Option.some({ id, offset: 8, size: Option.some(12), sha256: Option.none(), known: true })
+    : Option.some({
+      id,
+      offset: 8,
+      size: Option.some(12),
+      sha256: Option.none(),
+      prefixDigest: Option.none(),
+      known: true
+    })
 })
 
 const receipt1 = { message: "Chunk received", actualFilename: "a.txt", chunkIndex: 2, clientFilename: "logs/a.txt" }

@@ -475,18 +475,42 @@ export const suite = (
         }
       }).pipe(Effect.provide(layer)))
 
+    it.effect("gives the hash of all bytes up to the end of a range where it is asked and runs along", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const bytes = someBytes(20)
+        const file = yield* store.adopt({ ...newFile("/big"), size: 20 }, opening(bytes))
+        const read = (from: number, to: number) => store.read(file, from, to, { prefix: true })
+        const part = (from: number, to: number) => ({
+          bytes: bytes.slice(from, to),
+          sha256: Sha256.of(bytes.slice(from, to))
+        })
+        const prefix = (from: number, to: number) => ({
+          ...part(from, to),
+          isPrefix: true,
+          sha256: Sha256.of(bytes.slice(0, to))
+        })
+        expect(yield* read(0, 4)).toStrictEqual(prefix(0, 4))
+        expect(yield* store.read(file, 4, 8)).toStrictEqual(part(4, 8))
+        expect(yield* read(8, 12)).toStrictEqual(prefix(8, 12))
+        // again; and behind what was passed over
+        expect(yield* read(8, 12)).toStrictEqual(part(8, 12))
+        expect(yield* read(16, 20)).toStrictEqual({ ...prefix(16, 20), whole: Sha256.of(bytes) })
+        expect(yield* read(20, 20)).toStrictEqual({ ...part(20, 20), whole: Sha256.of(bytes) })
+      }).pipe(Effect.provide(layer)))
+
     it.effect("reads into memory that it is given", () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const bytes = someBytes(10)
         const file = yield* store.adopt({ ...newFile("/big"), size: 10 }, opening(bytes))
         const into = new Uint8Array(32)
-        const { bytes: read } = yield* store.read(file, 2, 8, into)
+        const { bytes: read } = yield* store.read(file, 2, 8, { into })
         expect(read).toStrictEqual(bytes.slice(2, 8))
         expect(read.buffer).toBe(into.buffer)
         const { file: added } = yield* add("/a", bytes)
-        expect((yield* store.read(added, 2, 8, into)).bytes).toStrictEqual(bytes.slice(2, 8))
-        expect((yield* store.read(added, 4, 8, into)).bytes).toStrictEqual(bytes.slice(4, 8))
+        expect((yield* store.read(added, 2, 8, { into })).bytes).toStrictEqual(bytes.slice(2, 8))
+        expect((yield* store.read(added, 4, 8, { into })).bytes).toStrictEqual(bytes.slice(4, 8))
       }).pipe(Effect.provide(layer)))
 
     it.effect("keeps an external file open while it is claimed", () =>

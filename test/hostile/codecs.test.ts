@@ -191,7 +191,7 @@ describe("Requests with a few bytes changed", () => {
           const connection = yield* connect(hostile.port)
           yield* connection.write(bytes)
           // some wait for more that never comes, and some are garbage behind a whole request
-          const answer = yield* Effect.timeoutOption(Effect.sandbox(connection.answer), "200 millis").pipe(
+          const answer = yield* Effect.timeoutOption(Effect.sandbox(connection.answer), "500 millis").pipe(
             Effect.catchAll(() => Effect.succeedNone)
           )
           return Option.toArray(answer)

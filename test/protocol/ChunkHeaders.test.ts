@@ -47,6 +47,23 @@ describe("ChunkHeaders, revision 1", () => {
   })
 })
 
+describe("ChunkHeaders, Prefix-Digest", () => {
+  const upload = { "x-upload-id": "u1", "x-chunk-offset": "3", "prefix-digest": header }
+
+  it("counts with X-Upload-Id, and where there is no Content-Digest", () => {
+    const prefixDigest = (headers: Record<string, string>) =>
+      Option.map(decoded(headers).upload, (upload) => upload.prefixDigest)
+    expect(prefixDigest(upload)).toEqual(Option.some(Option.some(Sha256.empty)))
+    expect(prefixDigest({ ...upload, "content-digest": header })).toEqual(Option.some(Option.none()))
+    expect(prefixDigest({ "prefix-digest": "nothing" })).toEqual(Option.none())
+  })
+
+  it("is malformed as the other digests are", () => {
+    expect(refused({ ...upload, "prefix-digest": "sha-256=:AAAA:" })).toBe("Malformed")
+    expect(refused({ ...upload, "prefix-digest": "" })).toBe("Malformed")
+  })
+})
+
 describe("ChunkHeaders, numbers", () => {
   const numeric = ["x-chunk-index", "x-chunk-offset", "x-file-size"]
 
@@ -160,9 +177,10 @@ describe("ChunkHeaders, revision 2", () => {
         size: FastCheck.option(FastCheck.maxSafeNat(), { nil: undefined }),
         body: digest,
         whole: digest,
+        prefix: digest,
         known: FastCheck.boolean()
-      }),
-      ({ body, fileName, index, known, offset, size, whole }) => {
+      }).filter(({ body, prefix }) => body === undefined || prefix === undefined),
+      ({ body, fileName, index, known, offset, prefix, size, whole }) => {
         const chunk = {
           index,
           fileName,
@@ -172,6 +190,7 @@ describe("ChunkHeaders, revision 2", () => {
             offset,
             size: Option.fromNullable(size),
             sha256: Option.map(Option.fromNullable(whole), (bytes) => Sha256.of(bytes)),
+            prefixDigest: Option.map(Option.fromNullable(prefix), (bytes) => Sha256.of(bytes)),
             known
           })
         }

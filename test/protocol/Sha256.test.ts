@@ -13,6 +13,19 @@ describe("Sha256", () => {
     }))
   })
 
+  it("goes on from the same bytes in a copy", () => {
+    FastCheck.assert(FastCheck.property(FastCheck.uint8Array(), FastCheck.uint8Array(), (first, second) => {
+      const hasher = Sha256.make()
+      hasher.update(first)
+      const copy = hasher.copy()
+      copy.update(second)
+      expect(hasher.copy().digest()).toBe(Sha256.of(first))
+      expect(copy.digest()).toBe(Sha256.of(first, second))
+      hasher.update(second)
+      expect(hasher.digest()).toBe(Sha256.of(first, second))
+    }))
+  })
+
   it("knows the example of RFC 9530, appendix B.1", () => {
     const content = new TextEncoder().encode("{\"hello\": \"world\"}\n")
     const header = "sha-256=:RK/0qy18MlBSVnWgjwz6lZEWjP/lF5HF9bvEF8FabDg=:"

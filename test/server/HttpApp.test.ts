@@ -330,7 +330,7 @@ describe("HttpApp, statuses", () => {
 
 describe("HttpApp and its description", () => {
   const file = { "x-file-name": "a.txt", "x-chunk-index": 0 } as const
-  const none = { "content-digest": Option.none(), "repr-digest": Option.none() }
+  const none = { "content-digest": Option.none(), "repr-digest": Option.none(), "prefix-digest": Option.none() }
 
   it.scopedLive("the description and the routes agree", () =>
     Effect.gen(function*() {

@@ -118,6 +118,7 @@ export const send2 = (
     readonly id?: UploadId
     readonly size?: number
     readonly sha256?: Sha256
+    readonly prefixDigest?: Sha256
     readonly known?: boolean
   } = {}
 ) =>
@@ -129,6 +130,7 @@ export const send2 = (
           offset,
           size: Option.fromNullable(more.size),
           sha256: Option.fromNullable(more.sha256),
+          prefixDigest: Option.fromNullable(more.prefixDigest),
           known: more.known ?? false
         })
       },

@@ -10,7 +10,7 @@
 import * as Effect from "effect/Effect"
 import * as Scope from "effect/Scope"
 import * as Sha256 from "../../protocol/Sha256.ts"
-import type { FileId, Piece } from "../ChunkStore.ts"
+import type { FileId, Piece, ReadOptions } from "../ChunkStore.ts"
 import type { External, ReadSource, SourceChanged, SourceError } from "../Source.ts"
 
 /** Bytes that are read at once for the hash alone. */
@@ -58,20 +58,28 @@ const make1 = (size: number, open: Open) => {
     read: ReadSource,
     from: number,
     to: number,
-    into: Uint8Array | undefined
+    { into, prefix = false }: ReadOptions
   ): Effect.fn.Return<Piece, SourceError | SourceChanged> {
     yield* catchUp(read, from)
     const bytes = into?.subarray(0, to - from) ?? new Uint8Array(to - from)
     if (from < to) yield* read(bytes, from)
+    // of what was read before, the hash has gone on
+    const isPrefix = prefix && from === hashed && from < to
     if (hashed < to) take(bytes.subarray(hashed - from))
-    if (to < size) return { bytes, sha256: Sha256.of(bytes) }
+    if (to < size) {
+      return isPrefix
+        ? { bytes, isPrefix, sha256: hasher.copy().digest() }
+        : { bytes, sha256: Sha256.of(bytes) }
+    }
     whole ??= hasher.digest()
-    return { bytes, whole, sha256: from === 0 ? whole : Sha256.of(bytes) }
+    return isPrefix
+      ? { bytes, isPrefix, sha256: whole, whole }
+      : { bytes, sha256: from === 0 ? whole : Sha256.of(bytes), whole }
   })
 
   return {
-    read: (from: number, to: number, into?: Uint8Array): Effect.Effect<Piece, SourceError | SourceChanged> =>
-      one.withPermits(1)(reading((read) => readRange(read, from, Math.max(from, to), into))),
+    read: (from: number, to: number, options: ReadOptions): Effect.Effect<Piece, SourceError | SourceChanged> =>
+      one.withPermits(1)(reading((read) => readRange(read, from, Math.max(from, to), options))),
 
     /** Keeps the file open from the first reading on, until the scope closes. */
     keepOpen: Effect.flatMap(Effect.scope, (scope) =>
@@ -90,8 +98,8 @@ export const make = () => {
     has: (file: FileId): boolean => files.has(file),
     forget: (file?: FileId): void => void (file === undefined ? files.clear() : files.delete(file)),
     /** As `ChunkStore.read`. */
-    read: (file: FileId, from: number, to: number, into?: Uint8Array) =>
-      files.get(file)?.read(from, to, into) ?? Effect.dieMessage(`File ${file} is read by another program`),
+    read: (file: FileId, from: number, to: number, options: ReadOptions = {}) =>
+      files.get(file)?.read(from, to, options) ?? Effect.dieMessage(`File ${file} is read by another program`),
     keepOpen: (file: FileId): Effect.Effect<void, never, Scope.Scope> => files.get(file)?.keepOpen ?? Effect.void
   }
 }

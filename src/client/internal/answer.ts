@@ -8,6 +8,7 @@ import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import { type Chunk, CountFromString } from "../../protocol/ChunkHeaders.ts"
 import * as FileName from "../../protocol/FileName.ts"
+import * as PrefixDigest from "../../protocol/PrefixDigest.ts"
 import { ErrorBody } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
 import * as UploadBatch from "../../protocol/UploadBatch.ts"
@@ -46,11 +47,14 @@ const stranger = (answer: Answer): NoAnswer =>
 
 const limitOf = (answer: Answer): UploadLimit.UploadLimit => UploadLimit.decode(answer.headers["upload-limit"] ?? "")
 
-const batchOf = (answer: Answer): Pick<Acknowledged, "batch"> =>
-  Option.match(UploadBatch.decode(answer.headers[UploadBatch.header] ?? ""), {
+/** What else the server says that it takes. */
+const takenBy = ({ headers }: Answer): Pick<Acknowledged, "batch" | "takesPrefix"> => ({
+  ...Option.match(UploadBatch.decode(headers[UploadBatch.header] ?? ""), {
     onNone: () => ({}),
     onSome: (batch) => ({ batch })
-  })
+  }),
+  ...(PrefixDigest.isWanted(headers[PrefixDigest.header] ?? "") ? { takesPrefix: true } : {})
+})
 
 /** `Retry-After` as seconds, also when it is a date: then by the clock of the server, which told the time of its answer. */
 const retryAfterOf = ({ headers }: Answer): number | undefined => {
@@ -116,7 +120,11 @@ export const forChunk = (
   if (!isStranger(answer)) return Either.left(refused(answer))
   const receipt = answer.status === 200 ? receiptOf(answer, chunk, sentName) : Option.none<Receipt.Receipt>()
   return Option.isSome(receipt)
-    ? Either.right({ receipt: receipt.value, limit: limitOf(answer), ...batchOf(answer) })
+    ? Either.right({
+      receipt: receipt.value,
+      limit: limitOf(answer),
+      ...takenBy(answer)
+    })
     : Either.left(stranger(answer))
 }
 

@@ -12,7 +12,7 @@ import * as Ranges from "../../protocol/Ranges.ts"
 import type { Receipt } from "../../protocol/Receipt.ts"
 import * as UploadId from "../../protocol/UploadId.ts"
 import type { UploadState } from "../../protocol/UploadState.ts"
-import type { BufferedFile } from "../ChunkStore.ts"
+import type { BufferedFile, ReadOptions } from "../ChunkStore.ts"
 import { isTransportError, Refused, type TransportError } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
 import * as Revision1 from "./deliverRevision1.ts"
@@ -133,6 +133,8 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   const { freeEarly, pace, store } = parts
   const { reset, wait } = patience(parts.retry, Delivery.pause(parts, file))
   let { known, missing, revision } = start
+  // what is sent again, and what comes after, is checked by itself: the server may have to go through all bytes before it
+  let isSmooth = !known
   let most = file.settledBytes
   let unrecorded = Ranges.empty
   let recordedAt = Number.NEGATIVE_INFINITY
@@ -141,18 +143,24 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   const exchange = (range: Ranges.Range) =>
     Effect.suspend(() => {
       const bytes = range[1] - range[0]
-      const outgoing = (into?: Uint8Array) => Delivery.outgoing(parts, file, range, Option.some({ id, known }), into)
+      const prefix = isSmooth && pace.prefix()
+      const outgoing = (options: ReadOptions) =>
+        Delivery.outgoing(parts, file, range, Option.some({ id, known }), options)
       return Option.isSome(revision)
-        ? pace.request(bytes, parts.bodies.use(bytes, (into) => Effect.flatMap(outgoing(into), parts.transport.send)))
-        : Effect.flatMap(outgoing(), (out) =>
+        ? pace.request(
+          bytes,
+          parts.bodies.use(bytes, (into) => Effect.flatMap(outgoing({ into, prefix }), parts.transport.send))
+        )
+        : Effect.flatMap(outgoing({ prefix }), (out) =>
           // a part of a file may be cut in another way when it is sent again, which a server does not take
           pace.spoken() === 2 && out.body.length === file.size
             ? Delivery.unmarked(parts, file, out)
             : Delivery.marked(parts, file, out))
     }).pipe(
       Effect.retry({ times: mostDamaged - 1, while: statusIs(422) }),
-      Effect.map(({ batch, limit, receipt }) => {
+      Effect.map(({ batch, limit, receipt, takesPrefix = false }) => {
         pace.limited(limit)
+        pace.takesPrefix(takesPrefix)
         if (batch !== undefined) pace.takesBatches(batch)
         return receipt
       })
@@ -297,6 +305,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     } else if (turn?._tag === "Trouble") {
       yield* wait(turn.error)
       isAlone = true
+      isSmooth = false
       const { max } = pace.fitting()
       if (claimed.length > 0 && statusIs(503)(turn.error)) {
         // it does: only the very same range takes over from that connection

@@ -11,7 +11,7 @@ import * as Schema from "effect/Schema"
 import type { ChunkUpload } from "../../protocol/ChunkHeaders.ts"
 import type { Range } from "../../protocol/Ranges.ts"
 import type { ApiKeyMissing } from "../ApiKey.ts"
-import type { BufferedFile, ChunkStore } from "../ChunkStore.ts"
+import type { BufferedFile, ChunkStore, ReadOptions } from "../ChunkStore.ts"
 import {
   isRefused,
   isTransportError,
@@ -172,20 +172,21 @@ export const outgoing = (
   file: BufferedFile,
   [from, to]: Range,
   upload: Option.Option<Pick<ChunkUpload, "id" | "known">>,
-  into?: Uint8Array
+  options?: ReadOptions
 ) =>
-  Effect.map(parts.store.read(file.id, from, to, into), ({ bytes, sha256, whole }): Outgoing => ({
+  Effect.map(parts.store.read(file.id, from, to, options), ({ bytes, isPrefix = false, sha256, whole }): Outgoing => ({
     endpoint: parts.endpoint,
     body: bytes,
     chunk: {
       index: file.firstIndex + Math.floor(from / file.chunkSize),
       fileName: Option.match(file.delivery, { onNone: () => file.name, onSome: ({ name }) => name }),
-      contentDigest: Option.some(sha256),
+      contentDigest: isPrefix ? Option.none() : Option.some(sha256),
       upload: Option.map(upload, ({ id, known }) => ({
         id,
         known,
         offset: from,
         size: Option.some(file.size),
+        prefixDigest: isPrefix ? Option.some(sha256) : Option.none(),
         sha256: to === file.size ? Option.orElse(file.sha256, () => Option.fromNullable(whole)) : Option.none()
       }))
     }

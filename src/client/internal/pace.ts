@@ -22,6 +22,9 @@ const smallest = 16 * 1024
 /** A server may ask for longer bodies, but for no longer ones than these: they are held in memory. */
 const largestAsked = 64 * 1024 * 1024
 
+/** Bytes that may be in flight, in more than two requests: each body is held in memory. */
+const mostInFlight = 32 * 1024 * 1024
+
 /** Less than that much faster may be chance. */
 const rise = 1.05
 
@@ -54,6 +57,7 @@ export const make = (options: PaceOptions) =>
     let limit = { min: 1, max: Number.POSITIVE_INFINITY }
     let revision: 1 | 2 | undefined
     let batch: UploadBatch | undefined
+    let prefix = false
     let failedBatches = 0
     let permits = 1
     // a request that was sent before the last cut says nothing about what is sent since
@@ -65,7 +69,7 @@ export const make = (options: PaceOptions) =>
 
     const setPermits = (wanted: number) =>
       Effect.suspend(() => {
-        permits = Math.max(1, Math.min(wanted, parallel))
+        permits = Math.max(1, Math.min(wanted, parallel, Math.max(2, Math.floor(mostInFlight / body))))
         return requests.resize(permits)
       })
 
@@ -124,6 +128,11 @@ export const make = (options: PaceOptions) =>
       takesBatches: (said: UploadBatch): void => {
         if (failedBatches < mostFailedBatches) batch = said
       },
+
+      /** Whether the server takes the hash of all bytes up to the end of a body, by its last answer. */
+      takesPrefix: (said: boolean): void => void (prefix = said),
+
+      prefix: (): boolean => prefix,
 
       /** A batch did not get through as a whole, or it did. */
       batchEnded: (isSuccess: boolean): void => {

@@ -44,7 +44,14 @@ const atOnce = 8
 
 const fileOf = ({ principal, request }: BatchRequest) => (whole: UploadBatch.Whole, at: number): File => {
   const { bytes, clientFilename, sha256, size, uploadId } = whole
-  const chunk = { id: uploadId, offset: 0, size: Option.some(size), sha256: Option.some(sha256), known: false }
+  const chunk = {
+    id: uploadId,
+    offset: 0,
+    size: Option.some(size),
+    sha256: Option.some(sha256),
+    prefixDigest: Option.none(),
+    known: false
+  }
   return {
     at,
     chunk,

@@ -174,8 +174,12 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
       )
     }
     if (Option.isSome(commit.written)) {
-      const { extent } = commit.written.value
-      rows.putExtent(commit.key, isRevision1 ? upload.chunks : extent.offset, extent)
+      const { extent, isPrefix = false } = commit.written.value
+      rows.putExtent(
+        commit.key,
+        isRevision1 ? upload.chunks : extent.offset,
+        isPrefix ? { ...extent, isPrefix } : extent
+      )
     }
     const complete = !isRevision1 && Option.isSome(size.right) && size.right.value === received
     const changed: Upload = {

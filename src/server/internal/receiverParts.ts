@@ -26,6 +26,13 @@ import * as Publish from "./publish.ts"
 import * as WholeHash from "./wholeHash.ts"
 import * as Writers from "./writers.ts"
 
+/** Nothing of a body was kept whose hash is another one than a header says. */
+export const mismatch = (message: string): Effect.Effect<never, DigestMismatch> =>
+  Effect.zipRight(
+    Metric.increment(Metrics.digestMismatches),
+    new DigestMismatch({ message: `${message}; nothing was kept, send it again` })
+  )
+
 /** Checks a body against `Content-Digest`, if there was one. */
 export const verify = (
   chunk: Chunk,
@@ -34,10 +41,7 @@ export const verify = (
   Effect.gen(function*() {
     yield* Metric.incrementBy(Metrics.receivedBytes, body.length)
     if (Option.isNone(chunk.contentDigest) || chunk.contentDigest.value === body.sha256) return
-    yield* Metric.increment(Metrics.digestMismatches)
-    return yield* new DigestMismatch({
-      message: `The body's SHA-256 is ${body.sha256}, not what Content-Digest says; nothing was kept, send it again`
-    })
+    return yield* mismatch(`The body's SHA-256 is ${body.sha256}, not what Content-Digest says`)
   })
 
 /** A principal with a folder of its own never gets a name beside that. */

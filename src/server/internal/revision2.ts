@@ -8,14 +8,15 @@ import * as Fiber from "effect/Fiber"
 import * as Metric from "effect/Metric"
 import * as Option from "effect/Option"
 import type { ChunkUpload } from "../../protocol/ChunkHeaders.ts"
-import { Busy, Conflict, UploadGone } from "../../protocol/ProtocolError.ts"
+import { Busy, Conflict, type DigestMismatch, UploadGone } from "../../protocol/ProtocolError.ts"
 import * as Receipt from "../../protocol/Receipt.ts"
 import * as Body from "../Body.ts"
 import * as Metrics from "../Metrics.ts"
 import type { Received, ReceiveRequest } from "../Receiver.ts"
 import type { Claim, Commit, LedgerError, Upload } from "../UploadLedger.ts"
+import type { Extent, StoreError } from "../UploadStore.ts"
 import { differs } from "./publish.ts"
-import { type Parts, verify } from "./receiverParts.ts"
+import { mismatch, type Parts, verify } from "./receiverParts.ts"
 import * as Spans from "./spans.ts"
 
 /** What a chunk is answered whose upload is now as given. */
@@ -48,6 +49,10 @@ interface Settled {
   /** Nothing is missing any more, and the upload is being finished. */
   readonly finishing?: ReturnType<Parts["finish"]>
 }
+
+/** The body with the hash that its header says, if that is looked at only when it is stored. */
+const saying = (body: Body.Body, { prefixDigest }: ChunkUpload): Body.Body =>
+  Option.match(prefixDigest, { onNone: () => body, onSome: (said) => ({ ...body, said }) })
 
 const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
@@ -86,11 +91,13 @@ export const make = (
     request: ReceiveRequest,
     chunk: ChunkUpload,
     upload: Upload,
-    extent: { readonly length: number; readonly sha256: string }
+    extent: Extent
   ) {
-    const body = yield* Body.hash(request.body)
+    const isPrefix = extent.isPrefix === true && Option.isSome(chunk.prefixDigest)
+    const body = yield* Body.hash(isPrefix ? saying(request.body, chunk) : request.body)
     yield* verify(request.chunk, body)
-    if (body.length !== extent.length || body.sha256 !== extent.sha256) {
+    const here = extent.isPrefix === true && !isPrefix ? yield* wholeHash.hashOf(upload.key, extent) : extent.sha256
+    if (body.length !== extent.length || body.sha256 !== here) {
       return yield* new Conflict({
         message: "Other bytes are here at this offset; a changed file is a new upload under a new id"
       })
@@ -116,17 +123,52 @@ export const make = (
     address: request.request.remoteAddress
   })
 
+  /**
+   * Puts stored bytes that came with a `Prefix-Digest` into the hash of the whole, behind all before them. Those may be on
+   * their way still.
+   */
+  const join = (
+    upload: Upload,
+    { fence }: { readonly fence: number },
+    extent: Extent
+  ): Effect.Effect<void, DigestMismatch | Busy | StoreError | LedgerError> =>
+    Effect.flatMap(
+      wholeHash.extend(upload.key, extent),
+      Option.match({
+        onSome: (isRight): Effect.Effect<void, DigestMismatch> =>
+          isRight ? writers.hashed(fence) : mismatch(
+            `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
+          ),
+        onNone: () =>
+          Effect.if(writers.before(upload.key, extent.offset), {
+            onTrue: () => join(upload, { fence }, extent),
+            onFalse: () =>
+              new Busy({
+                message:
+                  `Bytes before ${extent.offset} are missing, so Prefix-Digest says nothing; send them first, or ` +
+                  "Content-Digest",
+                retryAfter: 1
+              })
+          })
+      })
+    )
+
   const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
     claim._tag === "Repeat"
       ? repeat(request, chunk, upload, claim.extent)
       : Effect.scoped(Effect.gen(function*() {
+        const isPrefix = Option.isSome(chunk.prefixDigest)
         const extent = yield* Effect.catchTag(
-          write(request, upload.key, chunk.offset, claim.limit),
+          write({ ...request, body: saying(request.body, chunk) }, upload.key, chunk.offset, claim.limit),
           "BodyTooLong",
           ({ message }) => new Conflict({ message: `${message} that are free at offset ${chunk.offset}` })
         )
-        const written = extent.length > 0 ? Option.some({ fence: claim.fence, extent }) : Option.none()
-        return yield* settle(said(request, chunk, upload, written), false)
+        if (extent.length === 0) return yield* settle(said(request, chunk, upload, Option.none()), false)
+        const written = Option.some({ fence: claim.fence, extent, isPrefix })
+        const settled = settle(said(request, chunk, upload, written), false)
+        return yield* isPrefix
+          ? Effect.onError(Effect.zipRight(join(upload, claim, extent), settled), () => wholeHash.forget(upload.key))
+          : settled
       }))
 
   /** Looks whether a body of unknown length is empty. It is not read before there is room for what it may add. */
@@ -148,7 +190,11 @@ export const make = (
       return yield* new Conflict({ message: `The upload is complete with ${upload.received} bytes; these lie behind` })
     }
     const there = yield* ledger.chunk(upload.key, chunk.offset)
-    return Option.isSome(there) && Option.getOrElse(length, () => there.value.length) === there.value.length
+    const isComparable = (extent: Extent) =>
+      Option.getOrElse(length, () => extent.length) === extent.length &&
+      // the bytes themselves may have left staging
+      (extent.isPrefix !== true || Option.isSome(chunk.prefixDigest))
+    return Option.isSome(there) && isComparable(there.value)
       ? yield* repeat(request, chunk, upload, there.value)
       : { upload, duplicate: true }
   })
@@ -174,7 +220,8 @@ export const make = (
         { from: chunk.offset, to: Option.map(request.body.length, (length) => chunk.offset + length) },
         receiveBody(request, chunk, upload)
       )
-    yield* settled.duplicate ? Metric.increment(Metrics.duplicateChunks) : wholeHash.follow(upload.key, settled.upload)
+    if (settled.duplicate) yield* Metric.increment(Metrics.duplicateChunks)
+    else if (Option.isNone(chunk.prefixDigest)) yield* wholeHash.follow(upload.key, settled.upload)
     // the claim has ended: finishing waits for whoever still writes
     const now = settled.finishing === undefined ? settled.upload : yield* finish(settled.upload, settled.finishing)
     return receipt(request, now, chunk, settled.duplicate, expiresAt(now))

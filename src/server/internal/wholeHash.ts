@@ -6,18 +6,21 @@
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
+import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Sha256 from "../../protocol/Sha256.ts"
 import type { LedgerError, Upload, UploadLedger } from "../UploadLedger.ts"
-import type { StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
+import type { Extent, StoreError, UploadKey, UploadStore } from "../UploadStore.ts"
 
 interface Running {
-  readonly hasher: Sha256.Hasher
+  hasher: Sha256.Hasher
   /** So many bytes from the start are in the hash. */
   at: number
   readonly one: Effect.Semaphore
   following: boolean
 }
+
+const end = ({ length, offset }: Extent): number => offset + length
 
 /** Bytes hashed before somebody else has a turn. */
 const step = 8 * 1024 * 1024
@@ -40,26 +43,33 @@ export const make = (
     return fresh
   }
 
-  /** Hashes on to the end of what is here without a gap. */
+  /** Runs something that changes a hash, which is of no use any more when it was fed in part. */
+  const changing = <A, E>(key: UploadKey, running: Running, change: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    running.one.withPermits(1)(Effect.onError(change, () => Effect.sync(() => all.delete(key))))
+
+  /** Hashes on to the end of what is committed without a gap. */
   const catchUp = (key: UploadKey, running: Running): Effect.Effect<void, StoreError | LedgerError> =>
-    running.one.withPermits(1)(
-      Effect.gen(function*() {
-        for (;;) {
-          const end = yield* ledger.contiguous(key, running.at)
-          if (end === running.at) return
-          while (running.at < end) {
-            const to = Math.min(end, running.at + step)
-            yield* turns.withPermits(1)(
-              store.read(key, ledger.extents(key), [running.at, to], running.hasher.update)
-            )
-            running.at = to
-          }
+    Effect.gen(function*() {
+      for (;;) {
+        const end = yield* ledger.contiguous(key, running.at)
+        if (end === running.at) return
+        while (running.at < end) {
+          const to = Math.min(end, running.at + step)
+          yield* turns.withPermits(1)(
+            store.read(key, ledger.extents(key), [running.at, to], running.hasher.update)
+          )
+          running.at = to
         }
-      }).pipe(
-        // a hash that was fed in part is of no use any more
-        Effect.onError(() => Effect.sync(() => all.delete(key)))
-      )
-    )
+      }
+    })
+
+  /** The hash of one extent's own bytes. */
+  const hashOf = (key: UploadKey, extent: Extent): Effect.Effect<Sha256.Sha256, StoreError> =>
+    Effect.suspend(() => {
+      const hasher = Sha256.make()
+      const read = store.read(key, Effect.succeed([extent]), [extent.offset, end(extent)], hasher.update)
+      return Effect.map(turns.withPermits(1)(read), hasher.digest)
+    })
 
   return {
     /** More bytes are here: hash them, in the background. Of a file that came in one chunk the hash is known. */
@@ -69,7 +79,7 @@ export const make = (
         const running = of(key)
         if (running.following) return Effect.void
         running.following = true
-        return catchUp(key, running).pipe(
+        return changing(key, running, catchUp(key, running)).pipe(
           Effect.ensuring(Effect.sync(() => {
             running.following = false
           })),
@@ -88,10 +98,37 @@ export const make = (
           if (extents.length === 1 && extents[0]!.offset === 0) return extents[0]!.sha256
         }
         const running = of(key)
-        yield* catchUp(key, running)
+        yield* changing(key, running, catchUp(key, running))
         all.delete(key)
         return running.hasher.digest()
       }),
+
+    /**
+     * Adds an extent that is not committed yet, if its hash is that of all bytes up to its end: whether it is. `None` when
+     * the bytes before it are not all here. Whoever then does not commit it has to `forget`.
+     */
+    extend: (key: UploadKey, extent: Extent): Effect.Effect<Option.Option<boolean>, StoreError | LedgerError> =>
+      Effect.suspend(() => {
+        const running = of(key)
+        return changing(
+          key,
+          running,
+          Effect.gen(function*() {
+            yield* catchUp(key, running)
+            if (running.at !== extent.offset) return Option.none()
+            const hasher = running.hasher.copy()
+            yield* turns.withPermits(1)(
+              store.read(key, Effect.succeed([extent]), [extent.offset, end(extent)], hasher.update)
+            )
+            if (hasher.copy().digest() !== extent.sha256) return Option.some(false)
+            running.hasher = hasher
+            running.at = end(extent)
+            return Option.some(true)
+          })
+        )
+      }),
+
+    hashOf,
 
     inherit: (key: UploadKey): Effect.Effect<void> => Effect.sync(() => void inherited.add(key)),
 
@@ -100,12 +137,16 @@ export const make = (
       Effect.gen(function*() {
         if (!inherited.has(key)) return true
         const extents = yield* ledger.extents(key)
-        for (const { length, offset, sha256 } of extents) {
-          const hasher = Sha256.make()
+        const prefix = Sha256.make()
+        for (const extent of extents) {
+          const own = Sha256.make()
           yield* turns.withPermits(1)(
-            store.read(key, Effect.succeed(extents), [offset, offset + length], hasher.update)
+            store.read(key, Effect.succeed(extents), [extent.offset, end(extent)], (bytes) => {
+              prefix.update(bytes)
+              own.update(bytes)
+            })
           )
-          if (hasher.digest() !== sha256) return false
+          if ((extent.isPrefix === true ? prefix.copy() : own).digest() !== extent.sha256) return false
         }
         return true
       }),

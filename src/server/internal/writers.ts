@@ -19,6 +19,10 @@ import type { UploadKey } from "../UploadStore.ts"
 interface Writer {
   readonly key: UploadKey
   readonly fence: number
+  /** Where its bytes end, if that was said. */
+  readonly to: number | undefined
+  /** Its bytes are in the hash of the whole, or it has ended. */
+  readonly hashed: Deferred.Deferred<void>
   readonly ended: Deferred.Deferred<void>
   fiber?: Fiber.RuntimeFiber<unknown, unknown>
   /** Why it was stopped, once it was. */
@@ -53,7 +57,13 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
     Effect.gen(function*() {
       const claim = yield* ledger.claim(key, wanted)
       if (claim._tag === "Repeat") return { claim, writer: undefined, older: undefined }
-      const writer: Writer = { key, fence: claim.fence, ended: yield* Deferred.make<void>() }
+      const writer: Writer = {
+        key,
+        fence: claim.fence,
+        to: wanted === "whole" ? undefined : Option.getOrUndefined(wanted.to),
+        hashed: yield* Deferred.make<void>(),
+        ended: yield* Deferred.make<void>()
+      }
       const older = writers.get(Option.getOrElse(claim.supersedes, () => -1))
       writers.set(claim.fence, writer)
       return { claim, writer, older }
@@ -93,7 +103,10 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
           run(writer, working, restore),
           Effect.andThen(ledger.release(key, writer.fence), () => {
             writers.delete(writer.fence)
-            return Deferred.succeed(writer.ended, undefined)
+            return Effect.zipRight(
+              Deferred.succeed(writer.hashed, undefined),
+              Deferred.succeed(writer.ended, undefined)
+            )
           })
         )
       })
@@ -115,7 +128,24 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
       )
     )
 
-  return { claimed, stopAll, whenFree }
+  /** Tells those that wait for a writer's bytes that they are in the hash of the whole. */
+  const hashed = (fence: number): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const writer = writers.get(fence)
+      return writer === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(writer.hashed, undefined))
+    })
+
+  /** Waits for the bytes that end at `offset`: whether anybody is writing them. */
+  const before = (key: UploadKey, offset: number): Effect.Effect<boolean> =>
+    Effect.gen(function*() {
+      const writer = [...writers.values()].find((writer) => writer.key === key && writer.to === offset)
+      if (writer === undefined) return false
+      // who has told so already and still counts for nothing has failed since
+      yield* Deferred.await((yield* Deferred.isDone(writer.hashed)) ? writer.ended : writer.hashed)
+      return true
+    })
+
+  return { claimed, stopAll, whenFree, hashed, before }
 }
 
 export type Writers = ReturnType<typeof make>
