@@ -91,7 +91,7 @@ const kinds: Readonly<Record<keyof IndexCPServerOptions, Options.Kind>> = {
   filenameGenerator: Options.callback,
   onConflict: Options.oneOf("rename", "overwrite", "reject"),
   durability: Options.oneOf("power", "process"),
-  fileMode: Options.whole(0, 0o777),
+  fileMode: { ...Options.whole(0, 0o777), what: "a mode like 0o640, a number" },
   tls: Options.recordOf(Options.filled, "the paths { cert, key }"),
   basePath: { what: "a path like /files, without / at its end", has: (value) => /^(\/[^/?#]+)*$/.test(`${value}`) },
   trustProxy: Options.flag,
