@@ -153,14 +153,14 @@ export class IndexCPClient implements AsyncDisposable {
 
   /** Throws the code `INVALID_ARGUMENT` when an option cannot be meant. */
   constructor(options: IndexCPClientOptions = {}) {
-    Options.check("IndexCPClient", kinds, options)
-    this.#options = options
-    this.apiKey = options.apiKey
-    this.serverUrl = options.serverUrl
-    this.chunkSize = options.chunkSize ?? Uploader.defaults.chunkSize
-    this.onUploadProgress = options.onUploadProgress
-    this.onUploadError = options.onUploadError
-    this.onUploadComplete = options.onUploadComplete
+    const given = Options.checked("IndexCPClient", kinds, options)
+    this.#options = given
+    this.apiKey = given.apiKey
+    this.serverUrl = given.serverUrl
+    this.chunkSize = given.chunkSize ?? Uploader.defaults.chunkSize
+    this.onUploadProgress = given.onUploadProgress
+    this.onUploadError = given.onUploadError
+    this.onUploadComplete = given.onUploadComplete
     this.#edge = Edge.make(this.#layer())
   }
 
@@ -384,9 +384,9 @@ export class IndexCPClient implements AsyncDisposable {
       chunkSize: this.chunkSize,
       retry: {
         maxRetries: this.#options.maxRetries ?? maxRetries,
-        ...(initialRetryDelay == null ? {} : { initialDelay: initialRetryDelay }),
-        ...(maxRetryDelay == null ? {} : { maxDelay: maxRetryDelay }),
-        ...(retryMultiplier == null ? {} : { factor: retryMultiplier })
+        ...(initialRetryDelay === undefined ? {} : { initialDelay: initialRetryDelay }),
+        ...(maxRetryDelay === undefined ? {} : { maxDelay: maxRetryDelay }),
+        ...(retryMultiplier === undefined ? {} : { factor: retryMultiplier })
       }
     })
   }

@@ -123,10 +123,6 @@ const kinds: Readonly<Record<keyof IndexCPServerOptions, Options.Kind>> = {
   revision1Lifetime: Options.time
 }
 
-/** What callers leave out, they may leave out in any way. */
-const given = <A extends object>(options: A): A =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null)) as A
-
 /** The first key that there is. White space around it is left out. */
 const firstOf = (...keys: ReadonlyArray<string | undefined>): string | undefined =>
   keys.map((key) => key?.trim()).find((key) => key !== undefined && key !== "")
@@ -181,8 +177,11 @@ export class IndexCPServer implements AsyncDisposable {
 
   /** Throws the code `INVALID_ARGUMENT` when an option cannot be meant. */
   constructor(options: IndexCPServerOptions = {}) {
-    Options.check("IndexCPServer", kinds, options)
-    const { apiKey, apiKeys, filenameGenerator, metricsKey, onComplete, ...rest } = given(options)
+    const { apiKey, apiKeys, filenameGenerator, metricsKey, onComplete, ...rest } = Options.checked(
+      "IndexCPServer",
+      kinds,
+      options
+    )
     const further = named(apiKeys)
     const single = firstOf(apiKey) ?? (further.length > 0
       ? undefined

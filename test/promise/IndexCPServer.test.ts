@@ -274,6 +274,13 @@ describe("IndexCPServer, options", () => {
     expect(server.address().port).toBeGreaterThan(0)
   })
 
+  it("passes over options that there are not, and warns of them", async () => {
+    const warned = new Promise<Error>((resolve) => process.once("warning", resolve))
+    const { server } = await listening({ socket: Path.join(folder(), "socket") } as never)
+    expect((await warned).message).toBe("IndexCPServer has no option socket; it is passed over")
+    expect(server.address().port).toBeGreaterThan(0)
+  })
+
   it("tells of complete files", async () => {
     const at = home()
     const { promise, resolve } = (() => {

@@ -83,18 +83,25 @@ export const need = (name: string, { has, what }: Kind, value: unknown): Effect.
   Effect.suspend(() => has(value) ? Effect.void : Effect.fail(invalid(`${name} has to be ${what}`)))
 
 /**
- * Throws when an option is none of its kind. What is `undefined` or `null` is not given. Options that there are not may be
- * left from an existing library, so they are only warned of: but not the one for encryption, which somebody relies on.
+ * The options that are given: what is `undefined` or `null` is not. Throws when one is none of its kind. Those that there are
+ * not may be left from an existing library, so they are only warned of: but not the one for encryption, which somebody
+ * relies on.
  */
-export const check = (of: string, kinds: Readonly<Record<string, Kind>>, options: unknown): void => {
+export const checked = <A extends object>(of: string, kinds: Readonly<Record<keyof A, Kind>>, options: A): A => {
   if (!Predicate.isRecord(options)) throw invalid(`What ${of} is made with has to be an object of options`)
+  const isKnown = (name: string): name is keyof A & string => Object.hasOwn(kinds, name)
+  const given: Array<[string, unknown]> = []
   for (const [name, value] of Object.entries(options)) {
     if (value === undefined || value === null) continue
-    const kind = Object.hasOwn(kinds, name) ? kinds[name] : undefined
-    if (kind !== undefined && !kind.has(value)) throw invalid(`The option ${name} has to be ${kind.what}`)
-    if (kind === undefined && name === "encryption" && value !== false) {
-      throw invalid(`${of} does not encrypt; leave out the option encryption where files may lie as they are`)
+    if (!isKnown(name)) {
+      if (name === "encryption" && value !== false) {
+        throw invalid(`${of} does not encrypt; leave out the option encryption where files may lie as they are`)
+      }
+      process.emitWarning(`${of} has no option ${name}; it is passed over`)
+      continue
     }
-    if (kind === undefined) process.emitWarning(`${of} has no option ${name}; it is passed over`)
+    if (!kinds[name].has(value)) throw invalid(`The option ${name} has to be ${kinds[name].what}`)
+    given.push([name, value])
   }
+  return Object.fromEntries(given) as A
 }
