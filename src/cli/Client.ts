@@ -37,7 +37,7 @@ export const buffer = {
 /** How files get into it. */
 export const adding = {
   chunkSize: Shared.value("chunk-size", "size", Values.ByteSize).pipe(
-    Options.withDescription("Bytes a chunk, like 64KiB or 5MB; at most 16MiB. Default: 1MiB"),
+    Options.withDescription("Bytes a chunk at first, like 64KiB or 5MB; at most 16MiB. Default: 1MiB"),
     Options.withDefault(Uploader.defaults.chunkSize)
   ),
   maxBuffer: Shared.value("max-buffer", "size", Values.ByteSize).pipe(

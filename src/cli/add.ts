@@ -37,7 +37,7 @@ export const add = Command.make("add", {
       Effect.gen(function*() {
         const { file, replaced } = yield* Effect.flatMap(source, (source) => uploader.add(source, options))
         if (Option.isSome(replaced)) yield* tell(`${file.path} was in the buffer already; it is replaced`)
-        yield* print(`${file.path}  ${file.chunks} chunks`)
+        yield* print(`${file.path}  ${file.chunks} chunk${file.chunks === 1 ? "" : "s"}`)
       }).pipe(
         Effect.catchTag("SourceError", ({ message }) => {
           missed++

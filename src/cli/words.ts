@@ -137,6 +137,10 @@ export const read = (
     const [name, ...rest] = isAlone ? [own!, ...args] : args[0] === "help" ? args.slice(1) : args
     const usage = usages.get(name ?? "")
     if (name !== undefined && usage === undefined) {
+      // the Node.js program has the server as a command
+      if (name === "server") {
+        return refuse("Unknown command server. The server is a program of its own: indexcp-server --help")
+      }
       return refuse(`Unknown command ${name}. Did you mean ${closest(name, [...usages.keys()])}?`)
     }
     const known = usage === undefined ? all : withBuiltIn(options(usage))

@@ -21,7 +21,7 @@ export interface ErrorOptions {
  * - `UNCONFIRMED`: an old server may or may not have got a chunk, and cannot tell; the file is kept
  * - `NOT_DELIVERED`: the file is given up for another reason, and kept
  * - `EADDRINUSE` and other codes of the system, `CANNOT_LISTEN`, `FOLDER_IN_USE`, `STORAGE`: a server does not start
- * - `NOT_LISTENING`: the server has no address (yet, or any more)
+ * - `NOT_LISTENING`: the server has no address (yet, or any more); `ALREADY_LISTENING`: it is asked to listen while it does
  * - `CLOSED`: the client or the server was closed
  * - `UNEXPECTED`: a mistake in this library
  *

@@ -13,6 +13,7 @@ import * as Option from "effect/Option"
 import * as Redacted from "effect/Redacted"
 import * as Schedule from "effect/Schedule"
 import * as Stream from "effect/Stream"
+import { types } from "node:util"
 import * as ApiKey from "../client/ApiKey.ts"
 import type { FileId } from "../client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../client/ChunkStoreSqlite.ts"
@@ -26,6 +27,7 @@ import type { UploadProgress, UploadSummary } from "./Events.ts"
 import * as AskKey from "./internal/askKey.ts"
 import * as Edge from "./internal/edge.ts"
 import * as Failure from "./internal/failure.ts"
+import * as Options from "./internal/options.ts"
 import * as Telling from "./internal/telling.ts"
 
 /** The settings of an {@link IndexCPClient}. All may be left out. */
@@ -77,20 +79,40 @@ export interface ChunkResponse {
   }
 }
 
-/** Bytes that come in pieces: a Node `Readable`, a Web `ReadableStream`, a generator. Text is taken as UTF-8. */
-export type ByteStream = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string>
+/** Bytes that come in pieces: a Node `Readable`, a Web `ReadableStream`, a generator; or all of them. Text is taken as UTF-8. */
+export type ByteStream = AsyncIterable<Uint8Array | string> | Iterable<Uint8Array | string> | Uint8Array
+
+const kinds: Readonly<Record<keyof IndexCPClientOptions, Options.Kind>> = {
+  dbName: { what: "a name, not a path", has: (value) => /^[^/\\]+$/.test(`${value}`) },
+  chunkSize: Options.whole(1, Uploader.largestChunk),
+  serverUrl: { what: "a URL", has: (value) => typeof value === "string" || value instanceof URL },
+  apiKey: Options.text,
+  maxRetries: Options.count,
+  initialRetryDelay: Options.number(0),
+  maxRetryDelay: Options.number(0),
+  retryMultiplier: Options.number(1),
+  resendUnconfirmed: Options.flag,
+  onUploadProgress: Options.callback,
+  onUploadError: Options.callback,
+  onUploadComplete: Options.callback
+}
 
 /** Tries after the first one, in a call that somebody awaits. */
 const patientRetries = 3
 
-const invalid = (message: string) => Effect.fail(new IndexCPError({ code: "INVALID_ARGUMENT", message }))
-
 /** A key for one call, in place of the client's. */
 const keyOfCall = FiberRef.unsafeMake(Option.none<Redacted.Redacted>())
 
+const encoder = new TextEncoder()
+
+const bytesIn = (piece: Uint8Array | string): Uint8Array => typeof piece === "string" ? encoder.encode(piece) : piece
+
 const bytesOf = async function*(stream: ByteStream): AsyncGenerator<Uint8Array> {
-  const encoder = new TextEncoder()
-  for await (const piece of stream) yield typeof piece === "string" ? encoder.encode(piece) : piece
+  // what is bytes or text as a whole would come apart into numbers or letters
+  for await (const piece of types.isUint8Array(stream) || typeof stream === "string" ? [stream] : stream) {
+    if (!Options.bytes.has(piece)) throw new TypeError("a piece of it is neither bytes nor text")
+    yield bytesIn(piece)
+  }
 }
 
 /**
@@ -129,14 +151,16 @@ export class IndexCPClient implements AsyncDisposable {
   readonly #edge
   #background: Edge.Running<never> | undefined
 
+  /** Throws the code `INVALID_ARGUMENT` when an option cannot be meant. */
   constructor(options: IndexCPClientOptions = {}) {
-    this.#options = options
-    this.apiKey = options.apiKey
-    this.serverUrl = options.serverUrl
-    this.chunkSize = options.chunkSize ?? Uploader.defaults.chunkSize
-    this.onUploadProgress = options.onUploadProgress
-    this.onUploadError = options.onUploadError
-    this.onUploadComplete = options.onUploadComplete
+    const given = Options.checked("IndexCPClient", kinds, options)
+    this.#options = given
+    this.apiKey = given.apiKey
+    this.serverUrl = given.serverUrl
+    this.chunkSize = given.chunkSize ?? Uploader.defaults.chunkSize
+    this.onUploadProgress = given.onUploadProgress
+    this.onUploadError = given.onUploadError
+    this.onUploadComplete = given.onUploadComplete
     this.#edge = Edge.make(this.#layer())
   }
 
@@ -152,7 +176,7 @@ export class IndexCPClient implements AsyncDisposable {
    * ```
    */
   addFile(path: string): Promise<number> {
-    return this.#edge.run(Effect.flatMap(Source.file(path), (source) => this.#add(source)))
+    return this.#edge.run(Effect.flatMap(sourceOf(path), (source) => this.#add(source)))
   }
 
   /**
@@ -167,7 +191,12 @@ export class IndexCPClient implements AsyncDisposable {
    * ```
    */
   addStream(name: string, stream: ByteStream): Promise<number> {
-    return this.#edge.run(Effect.suspend(() => this.#add(Source.asyncIterable(name, bytesOf(stream)))))
+    return this.#edge.run(
+      Effect.andThen(
+        Options.need("The name", Options.filled, name),
+        () => this.#add(Source.asyncIterable(name, bytesOf(stream)))
+      )
+    )
   }
 
   /** The paths of the files in the buffer, as they were given, the oldest first. Those that were delivered are not among them. */
@@ -233,7 +262,7 @@ export class IndexCPClient implements AsyncDisposable {
   bufferAndUpload(path: string, url?: string): Promise<string> {
     return this.#edge.run(Effect.gen(this, function*() {
       const endpoint = yield* this.#endpoint(url)
-      const source = yield* Source.file(path)
+      const source = yield* sourceOf(path)
       yield* this.#findKey
       const uploader = yield* Uploader.Uploader
       const [ended] = yield* this.#tell(uploader.bufferAndUpload(source, this.#sending(endpoint)))
@@ -248,6 +277,7 @@ export class IndexCPClient implements AsyncDisposable {
    *
    * Rejects with `AuthenticationError`, `ApiKeyMissingError`, `NetworkError`, `ServerError`, or the code `INVALID_ARGUMENT`.
    *
+   * @param data Text is taken as UTF-8.
    * @param apiKey Default: the client's.
    * @example
    * ```ts
@@ -259,19 +289,19 @@ export class IndexCPClient implements AsyncDisposable {
    */
   uploadChunk(
     url: string,
-    data: Uint8Array,
+    data: Uint8Array | string,
     index: number,
     fileName: string,
     apiKey?: string
   ): Promise<ChunkResponse> {
     return this.#edge.run(
       Effect.gen(this, function*() {
-        if (!Number.isSafeInteger(index) || index < 0) {
-          return yield* invalid(`The index of a chunk is a whole number from 0 on, not ${index}`)
-        }
+        yield* Options.need("The index of a chunk", Options.whole(0), index)
+        yield* Options.need("A chunk", Options.bytes, data)
+        yield* Options.need("The file's name", Options.filled, fileName)
         const uploader = yield* Uploader.Uploader
         const endpoint = yield* this.#endpoint(url)
-        return { status: 200, data: yield* uploader.sendChunk({ endpoint, bytes: data, index, fileName }) }
+        return { status: 200, data: yield* uploader.sendChunk({ endpoint, bytes: bytesIn(data), index, fileName }) }
       }).pipe(
         apiKey === undefined ? (sending) => sending : Effect.locally(keyOfCall, Option.some(Redacted.make(apiKey)))
       )
@@ -290,7 +320,7 @@ export class IndexCPClient implements AsyncDisposable {
    * Sends in the background what is in the buffer and whatever is added later, by this or any other program, until it is
    * stopped or the client is closed; files that were given up before are tried again. Trouble is told to `onUploadError`, and
    * tried again after `maxRetryDelay`; only when the buffer cannot be used, it ends. It does nothing when it goes on already.
-   * Throws the code `INVALID_ARGUMENT` when there is no URL.
+   * Throws the code `INVALID_ARGUMENT` when there is no URL, or `CLOSED`.
    *
    * @param url Default: the client's `serverUrl`.
    * @example
@@ -302,6 +332,7 @@ export class IndexCPClient implements AsyncDisposable {
    */
   startUploadBackground(url?: string): void {
     if (this.#background !== undefined) return
+    if (this.#edge.isClosed()) throw Edge.closed()
     // what cannot be meant is told at once
     const endpoint = Effect.runSync(Effect.either(this.#endpoint(url)))
     if (Either.isLeft(endpoint)) throw Failure.of(endpoint.left)
@@ -334,14 +365,11 @@ export class IndexCPClient implements AsyncDisposable {
   }
 
   #layer() {
-    const { dbName = "indexcp" } = this.#options
-    const store = /^[^/\\]+$/.test(dbName)
-      ? Layer.suspend(() => ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile(dbName) }))
-      : Layer.effectDiscard(invalid(`dbName is a name, not a path: ${dbName}`))
+    const dbName = this.#options.dbName ?? "indexcp"
     return this.#uploader(patientRetries).pipe(
       Layer.provideMerge(TransportHttp.layerStreamed()),
       Layer.provideMerge(Layer.mergeAll(
-        store as ReturnType<typeof ChunkStoreSqlite.layer>,
+        Layer.suspend(() => ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile(dbName) })),
         HttpClientNode.layer(),
         Layer.succeed(ApiKey.ApiKey, { get: this.#findKey }),
         NodeFileSystem.layer,
@@ -383,8 +411,8 @@ export class IndexCPClient implements AsyncDisposable {
       onNone: () =>
         this.#oneAtATime.withPermits(1)(
           Effect.suspend(() => {
-            const given = this.apiKey?.trim()
-            return given ? Effect.succeed(Redacted.make(given)) : this.#lookForKey
+            const given = `${this.apiKey ?? ""}`.trim()
+            return given !== "" ? Effect.succeed(Redacted.make(given)) : this.#lookForKey
           })
         )
     })
@@ -392,7 +420,12 @@ export class IndexCPClient implements AsyncDisposable {
 
   #endpoint(url = this.serverUrl): Effect.Effect<string, IndexCPError | Uploader.InvalidEndpoint> {
     return url === undefined || url === null
-      ? invalid("No server: give its URL, like http://127.0.0.1:3000/upload, here or as serverUrl")
+      ? Effect.fail(
+        new IndexCPError({
+          code: "INVALID_ARGUMENT",
+          message: "No server: give its URL, like http://127.0.0.1:3000/upload, here or as serverUrl"
+        })
+      )
       : Uploader.endpointOf(url)
   }
 
@@ -452,6 +485,9 @@ export class IndexCPClient implements AsyncDisposable {
     }).pipe(Effect.provide(this.#uploader(Number.POSITIVE_INFINITY)))
   }
 }
+
+const sourceOf = (path: string) =>
+  Effect.andThen(Options.need("The path", Options.filled, path), () => Source.file(path))
 
 type Result = Telling.Ended["result"]
 

@@ -23,6 +23,7 @@ import * as Server from "../server/Server.ts"
 import { IndexCPError } from "./Errors.ts"
 import * as Edge from "./internal/edge.ts"
 import * as Gate from "./internal/gate.ts"
+import * as Options from "./internal/options.ts"
 
 /** The request of a file's first chunk. */
 export type UploadRequest = FilenameGenerator.GeneratorRequest
@@ -77,9 +78,50 @@ export interface ServerAddress {
   readonly port: number
 }
 
-/** What callers leave out, they may leave out in any way. */
-const given = <A extends object>(options: A): A =>
-  Object.fromEntries(Object.entries(options).filter(([, value]) => value !== undefined && value !== null)) as A
+const kinds: Readonly<Record<keyof IndexCPServerOptions, Options.Kind>> = {
+  outputDir: Options.text,
+  host: Options.filled,
+  port: Options.port,
+  apiKey: Options.text,
+  apiKeys: Options.either(
+    Options.listOf(Options.text, "an array of texts"),
+    Options.recordOf(Options.text, "an object of texts by their names")
+  ),
+  pathMode: Options.oneOf("sanitize", "ignore", "allow-paths", "timestamp"),
+  filenameGenerator: Options.callback,
+  onConflict: Options.oneOf("rename", "overwrite", "reject"),
+  durability: Options.oneOf("power", "process"),
+  fileMode: { ...Options.whole(0, 0o777), what: "a mode like 0o640, a number" },
+  tls: Options.recordOf(Options.filled, "the paths { cert, key }"),
+  basePath: { what: "a path like /files, without / at its end", has: (value) => /^(\/[^/?#]+)*$/.test(`${value}`) },
+  trustProxy: Options.flag,
+  corsOrigin: Options.listOf(Options.filled, "an array of origins"),
+  onComplete: Options.either(Options.callback, Options.filled),
+  metricsKey: Options.filled,
+  metricsAddress: Options.filled,
+  maxAuthFailures: Options.whole(1),
+  maxChunkSize: Options.whole(1),
+  maxFileSize: Options.whole(1),
+  maxNameLength: Options.whole(1),
+  maxHeaderSize: Options.whole(1024),
+  maxOpenUploads: Options.whole(1),
+  maxKeyBytes: Options.whole(1),
+  maxConnections: Options.whole(1),
+  maxRequests: Options.whole(1),
+  minFreeSpace: Options.whole(0),
+  minBodyRate: Options.number(0),
+  bodyMemory: Options.whole(1),
+  bodyTimeout: Options.timer,
+  headersTimeout: Options.timer,
+  keepAliveTimeout: Options.timer,
+  drainTimeout: Options.timer,
+  finishWait: Options.timer,
+  upkeepInterval: Options.timer,
+  unfinishedLifetime: Options.time,
+  endedLifetime: Options.time,
+  revision1Idle: Options.time,
+  revision1Lifetime: Options.time
+}
 
 /** The first key that there is. White space around it is left out. */
 const firstOf = (...keys: ReadonlyArray<string | undefined>): string | undefined =>
@@ -89,7 +131,7 @@ const newKey = (): string => randomBytes(32).toString("hex")
 
 const named = (apiKeys: IndexCPServerOptions["apiKeys"] = {}) =>
   (Array.isArray(apiKeys) ? apiKeys.map((key: string) => ["default", key] as const) : Object.entries(apiKeys))
-    .map(([name, key]) => ({ name, key: String(key).trim() }))
+    .map(([name, key]) => ({ name, key: key.trim() }))
     .filter(({ key }) => key !== "")
 
 const hookOf = (onComplete: IndexCPServerOptions["onComplete"]): Pick<
@@ -133,8 +175,13 @@ export class IndexCPServer implements AsyncDisposable {
   #starting: Promise<unknown> = Promise.resolve()
   #listening: { readonly scope: Scope.CloseableScope; address?: ServerAddress } | undefined
 
+  /** Throws the code `INVALID_ARGUMENT` when an option cannot be meant. */
   constructor(options: IndexCPServerOptions = {}) {
-    const { apiKey, apiKeys, filenameGenerator, metricsKey, onComplete, ...rest } = given(options)
+    const { apiKey, apiKeys, filenameGenerator, metricsKey, onComplete, ...rest } = Options.checked(
+      "IndexCPServer",
+      kinds,
+      options
+    )
     const further = named(apiKeys)
     const single = firstOf(apiKey) ?? (further.length > 0
       ? undefined
@@ -153,7 +200,7 @@ export class IndexCPServer implements AsyncDisposable {
 
   /**
    * Listens, and resolves once clients can connect. Rejects with the system's code, like `EADDRINUSE`, or with
-   * `FOLDER_IN_USE`, `STORAGE` or `CANNOT_LISTEN`; it can be asked again then.
+   * `FOLDER_IN_USE`, `STORAGE` or `CANNOT_LISTEN`; it can be asked again then. While it listens, with `ALREADY_LISTENING`.
    *
    * @param port 0 for any free one. Default: the `port` of the options, which is 3000.
    * @param callback Called once it listens.
@@ -163,7 +210,10 @@ export class IndexCPServer implements AsyncDisposable {
    * ```
    */
   async listen(port?: number, callback?: () => void): Promise<void> {
-    const started = this.#edge.run(this.#listen(port === undefined ? this.#options : { ...this.#options, port }))
+    const asked = port ?? this.#options.port ?? NodeServer.defaults.port
+    const started = this.#edge.run(
+      Effect.zipRight(Options.need("The port", Options.port, asked), this.#listen({ ...this.#options, port: asked }))
+    )
     this.#starting = Promise.allSettled([this.#starting, started])
     await started
     callback?.()

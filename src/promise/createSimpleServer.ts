@@ -9,6 +9,7 @@ import * as Http from "node:http"
 import * as FileName from "../protocol/FileName.ts"
 import * as NodeServer from "../server/NodeServer.ts"
 import * as SimpleServer from "../server/SimpleServer.ts"
+import * as Edge from "./internal/edge.ts"
 
 /**
  * A server without a key that appends every body to one file, for trying things out. It begins to listen on 127.0.0.1 at once;
@@ -26,6 +27,11 @@ export const createSimpleServer = (
   outputFile: string = FileName.absent,
   port: number = NodeServer.defaults.port
 ): Http.Server => {
-  const handler = Effect.runSync(Effect.flatMap(SimpleServer.app(outputFile), (app) => NodeHttpServer.makeHandler(app)))
+  const handler = Effect.runSync(
+    SimpleServer.app(outputFile).pipe(
+      Effect.flatMap((app) => NodeHttpServer.makeHandler(app)),
+      Effect.provide(Edge.surroundings)
+    )
+  )
   return Http.createServer(handler).listen(port, NodeServer.defaults.host)
 }

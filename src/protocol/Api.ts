@@ -135,6 +135,8 @@ export class Api extends HttpApi.make("indexedcp")
   .add(Uploads)
   .add(Server)
   .annotate(OpenApi.Title, "IndexedCP")
+  // the highest revision
+  .annotate(OpenApi.Version, "2")
   .annotate(OpenApi.Description, "Chunked, resumable, durable file uploads.")
 {}
 

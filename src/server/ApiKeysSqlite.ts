@@ -22,6 +22,7 @@ import { ApiKeys } from "./ApiKeys.ts"
 import { makeFolders } from "./internal/disk.ts"
 import * as rules from "./internal/keyRules.ts"
 import * as Secrets from "./internal/secrets.ts"
+import * as Sqlite from "./internal/sqlite.ts"
 import { NamedKey } from "./NamedKey.ts"
 import * as OutputFolder from "./OutputFolder.ts"
 
@@ -170,7 +171,7 @@ export const layer = (options: { readonly file: string }): Layer.Layer<ApiKeys, 
     Layer.catchAll((cause) =>
       Layer.fail(
         new ServerFailure({
-          message:
+          message: Sqlite.unbuilt(cause) ??
             `The keys file ${options.file} cannot be opened; it was left as it is. Is it another user's, damaged, or of a newer version?`,
           cause
         })

@@ -107,8 +107,12 @@ export const layerFunction = (
   Layer.succeed(FilenameGenerator, {
     generate: (...asked) =>
       Effect.tryPromise({
-        // oxlint-disable-next-line require-await -- what the function throws at once is a rejection too
-        try: async () => generate(...asked),
+        try: async () => {
+          const name: unknown = await generate(...asked)
+          // what forgets to return one would name its files "undefined"
+          if (typeof name !== "string") throw new TypeError(`It returned no text but ${typeof name}`)
+          return name
+        },
         catch: (cause) => new GeneratorFailed({ message: "The filename generator failed", cause })
       })
   })

@@ -12,6 +12,7 @@ import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { ServerFailure } from "../protocol/ProtocolError.ts"
 import { code, makeFolders, unless } from "./internal/disk.ts"
+import * as Sqlite from "./internal/sqlite.ts"
 import * as SafeName from "./SafeName.ts"
 
 /** Another server has the folder. */
@@ -72,7 +73,11 @@ export const layer = (outputDir: string): Layer.Layer<never, FolderInUse | Serve
       Layer.fail(
         isBusy(cause)
           ? new FolderInUse({ message: `Another server is running on ${outputDir}, stop it first`, cause })
-          : new ServerFailure({ message: `The lock in the output folder ${outputDir} cannot be taken`, cause })
+          : new ServerFailure({
+            message: Sqlite.unbuilt(Cause.squash(cause)) ??
+              `The lock in the output folder ${outputDir} cannot be taken`,
+            cause
+          })
       )
     ),
     Layer.provide(Layer.effectDiscard(Effect.andThen(make(outputDir), makeOwn(outputDir))))

@@ -40,7 +40,7 @@ describe("add -r", () => {
       const folder = yield* inFolder
       assert.deepStrictEqual(yield* client("add", "-r", Path.join(folder, "photos"), "a.txt"), {
         code: 0,
-        stdout: `${folder}/photos/1.jpg  1 chunks\n${folder}/photos/2020/2.jpg  1 chunks\na.txt  1 chunks\n`,
+        stdout: `${folder}/photos/1.jpg  1 chunk\n${folder}/photos/2020/2.jpg  1 chunk\na.txt  1 chunk\n`,
         stderr: ""
       })
       assert.deepStrictEqual((yield* listed).map(({ sentAs }) => sentAs), [
@@ -58,7 +58,7 @@ describe("add -r", () => {
       symlinkSync("..", Path.join(folder, "photos/up"))
       assert.deepStrictEqual(yield* client("add", "--recursive", "photos", "missing"), {
         code: 3,
-        stdout: "photos/1.jpg  1 chunks\nphotos/2020/2.jpg  1 chunks\nphotos/3.jpg  1 chunks\n",
+        stdout: "photos/1.jpg  1 chunk\nphotos/2020/2.jpg  1 chunk\nphotos/3.jpg  1 chunk\n",
         stderr: "File not found: photos/2.jpg\nphotos/up is a link to a folder, which is not followed\n" +
           "File not found: missing\n"
       })
@@ -142,7 +142,7 @@ describe("--max-buffer", () => {
         yield* temporaryHome
         yield* workIn(yield* folderWith({ a: bytesOf(1000), b: bytesOf(4_000_000), c: "c" }))
         const { code, stderr, stdout } = yield* run("indexcp", ["add", "a", "b", "c", ...words], variables)
-        assert.deepStrictEqual({ code, stdout }, { code: 3, stdout: "a  1 chunks\n" })
+        assert.deepStrictEqual({ code, stdout }, { code: 3, stdout: "a  1 chunk\n" })
         assert.match(stderr, full)
         assert.deepStrictEqual((yield* listed).map(({ name }) => name), ["a"])
       })

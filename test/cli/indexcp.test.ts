@@ -47,7 +47,7 @@ describe("add", () => {
       const { at, folder } = yield* filesIn({ a: "1", b: "2" })
       assert.deepStrictEqual(yield* client("add", at("a"), at("missing"), folder, at("b")), {
         code: 3,
-        stdout: `${at("a")}  1 chunks\n${at("b")}  1 chunks\n`,
+        stdout: `${at("a")}  1 chunk\n${at("b")}  1 chunk\n`,
         stderr: `File not found: ${
           at("missing")
         }\n${folder} is a folder, not a file; with -r the files below it are taken\n`

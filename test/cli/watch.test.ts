@@ -150,7 +150,7 @@ describe.skipIf(isWindows)("standard input", () => {
     Effect.gen(function*() {
       const { launch } = yield* inHome
       const { ended } = yield* launch(["add", "-", "--name", "logs/x.txt"], piped)
-      assert.deepStrictEqual(yield* ended, { code: 0, stdout: "logs/x.txt  1 chunks\n", stderr: "" })
+      assert.deepStrictEqual(yield* ended, { code: 0, stdout: "logs/x.txt  1 chunk\n", stderr: "" })
     }))
 
   it.scopedLive("is sent under its name", () =>

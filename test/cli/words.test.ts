@@ -108,6 +108,7 @@ describe("what the parser brings along", () => {
 describe("usage errors are one line, code 2, and nothing is done", () => {
   const cases: ReadonlyArray<readonly [words: ReadonlyArray<string>, line: string]> = [
     [["adda", "x"], "Unknown command adda. Did you mean add?"],
+    [["server", "3000", "./uploads"], "Unknown command server. The server is a program of its own: indexcp-server"],
     [["help", "lst"], "Unknown command lst. Did you mean list?"],
     [[""], "Unknown command . Did you mean add?"],
     [["--json"], "A command is missing: one of "],
@@ -205,7 +206,7 @@ describe("options and arguments", () => {
       yield* inHomeWith(Object.fromEntries(names.map((name) => [name, "x"])))
       assert.deepStrictEqual(yield* client("add", "./-", "--", ...names.slice(0, -1)), {
         code: 0,
-        stdout: ["./-", ...names.slice(0, -1)].map((name) => `${name}  1 chunks\n`).join(""),
+        stdout: ["./-", ...names.slice(0, -1)].map((name) => `${name}  1 chunk\n`).join(""),
         stderr: ""
       })
     }))
@@ -213,7 +214,7 @@ describe("options and arguments", () => {
   it.scopedLive("named like a command, or like the value of a flag, are arguments", () =>
     Effect.gen(function*() {
       yield* inHomeWith({ list: "x", true: "x" })
-      assert.include(yield* client("add", "list", "true"), { stdout: "list  1 chunks\ntrue  1 chunks\n" })
+      assert.include(yield* client("add", "list", "true"), { stdout: "list  1 chunk\ntrue  1 chunk\n" })
       const sent = yield* client("buffer-and-upload", "--json", "true", "http://127.0.0.1:1")
       assert.include(sent.stdout, `"name":"true"`)
     }))
@@ -230,6 +231,6 @@ describe("options and arguments", () => {
     Effect.gen(function*() {
       yield* inHomeWith({ "a.txt": "x".repeat(3072) })
       const { stdout } = yield* client("add", "a.txt", "--chunk-size", String(size))
-      assert.strictEqual(stdout, `a.txt  ${chunks} chunks\n`)
+      assert.strictEqual(stdout, `a.txt  ${chunks} chunk${chunks === 1 ? "" : "s"}\n`)
     }))
 })

@@ -84,6 +84,19 @@ describe("IndexCPClient, the buffer", () => {
       .toEqual(["abcdefg", "grün", "web", "ab", "x"])
   })
 
+  it("takes bytes and texts as a whole, and nothing that has none", async () => {
+    home()
+    const { folder, url } = await listening()
+    const one = client({ chunkSize: 2, serverUrl: url })
+    expect(await one.addStream("bytes", Buffer.from("bytes"))).toBe(3)
+    expect(await one.addStream("text", "tëxt")).toBe(3)
+    for (const stream of [[{ a: 1 }], [1], [new ArrayBuffer(2)], 5, undefined]) {
+      expect(await rejection(one.addStream("other", stream as never))).toBeInstanceOf(FileReadError)
+    }
+    expect(await one.uploadBufferedFiles()).toEqual({ bytes: "bytes", text: "text" })
+    expect([read(folder, "bytes"), read(folder, "text")]).toEqual(["bytes", "tëxt"])
+  })
+
   it("keeps nothing of a stream that fails", async () => {
     home()
     const one = client()
@@ -334,17 +347,52 @@ describe("IndexCPClient, what it rejects with", () => {
   it("arguments that cannot be meant", async () => {
     home()
     const codes = await Promise.all([
-      rejection(client({ chunkSize: 0 }).addStream("a", ["a"])),
-      rejection(client({ dbName: "../x" }).getBufferedFiles()),
       rejection(client().uploadBufferedFiles()),
       rejection(client().uploadBufferedFiles("not a URL")),
-      rejection(client().uploadChunk(nowhere, Buffer.from("a"), -1, "a"))
+      rejection(client().addFile(undefined as never)),
+      rejection(client().bufferAndUpload(5 as never, nowhere)),
+      rejection(client().addStream("", ["a"])),
+      rejection(client().uploadChunk(nowhere, Buffer.from("a"), -1, "a")),
+      rejection(client().uploadChunk(nowhere, Buffer.from("a"), "0" as never, "a")),
+      rejection(client().uploadChunk(nowhere, null as never, 0, "a")),
+      rejection(client().uploadChunk(nowhere, Buffer.from("a"), 0, undefined as never))
     ])
     for (const error of codes) {
       expect(error).toBeInstanceOf(IndexCPError)
       expect(error.code).toBe("INVALID_ARGUMENT")
     }
     expect(() => client().startUploadBackground()).toThrow(IndexCPError)
+  })
+
+  it.each<object | string>([
+    "the name of a buffer",
+    { dbName: "../x" },
+    { chunkSize: 0 },
+    { chunkSize: "1MB" },
+    { maxRetries: Number.NaN },
+    { retryMultiplier: 0.5 },
+    { maxRetryDelay: "1 minute" },
+    { apiKey: 5 },
+    { onUploadProgress: "log" },
+    { encryption: true }
+  ])("options that cannot be meant, at once: %o", (options) => {
+    expect(() => new IndexCPClient(options as never)).toThrow(
+      expect.objectContaining({ name: "IndexCPError", code: "INVALID_ARGUMENT" })
+    )
+  })
+
+  it("takes options that are not given in any way, and warns of those that there are not", async () => {
+    home()
+    const warned = new Promise<Error>((resolve) => process.once("warning", resolve))
+    const options = {
+      dbName: null,
+      chunkSize: undefined,
+      maxRetries: Infinity,
+      initialRetryDelay: null,
+      logLevel: "info"
+    }
+    expect(await client(options as never).getBufferedFiles()).toEqual([])
+    expect((await warned).message).toBe("IndexCPClient has no option logLevel; it is passed over")
   })
 
   it("a buffer that cannot be opened, which may be mended", async () => {
@@ -394,6 +442,21 @@ describe("IndexCPClient, callbacks", () => {
     await one.addStream("a", ["a"])
     expect(await one.uploadBufferedFiles()).toEqual({ a: "a" })
     expect(filesIn(folder)).toEqual(["a"])
+  })
+
+  it("goes on, and the process too, when what one has begun fails", async () => {
+    home()
+    const { url } = await listening()
+    const unheard: Array<unknown> = []
+    const listener = (error: unknown) => unheard.push(error)
+    process.on("unhandledRejection", listener)
+    onTestFinished(() => void process.off("unhandledRejection", listener))
+    const fail = () => Promise.reject(new Error("no screen"))
+    const one = client({ serverUrl: url, onUploadProgress: fail, onUploadComplete: fail })
+    await one.addStream("a", ["a"])
+    expect(await one.uploadBufferedFiles()).toEqual({ a: "a" })
+    await new Promise((resolve) => setImmediate(resolve))
+    expect(unheard).toEqual([])
   })
 })
 
@@ -512,6 +575,7 @@ describe("IndexCPClient, its end", () => {
     await Promise.all([one.close(), one.close()])
     expect(await going).toMatchObject({ code: "CLOSED" })
     expect(await rejection(one.getBufferedFiles())).toMatchObject({ code: "CLOSED" })
+    expect(() => one.startUploadBackground()).toThrow(expect.objectContaining({ code: "CLOSED" }))
     expect(await client().getBufferedFiles()).toHaveLength(1)
   })
 

@@ -212,12 +212,14 @@ describe("IndexCPServer, options", () => {
     expect(JSON.stringify(asked)).not.toContain("Bearer")
   })
 
-  it("answers 500 when that function fails, and keeps nothing", async () => {
-    const { folder, url } = await listening({
-      filenameGenerator: () => {
-        throw new Error("no names left")
-      }
-    })
+  it.each([
+    () => {
+      throw new Error("no names left")
+    },
+    () => undefined as never,
+    () => 5 as never
+  ])("answers 500 when that function fails or returns no name, and keeps nothing", async (filenameGenerator) => {
+    const { folder, url } = await listening({ filenameGenerator })
     expect((await post(url, chunk("a.txt"), "a")).status).toBe(500)
     expect(filesIn(folder)).toEqual([])
   })
@@ -235,6 +237,48 @@ describe("IndexCPServer, options", () => {
     expect((await post(below, chunk("x/a"), "abc")).status).toBe(200)
     expect((await post(below, chunk("x/b"), "abcd")).status).toBe(413)
     expect(read(folder, "x", "a")).toBe("abc")
+  })
+
+  it.each<object | string>([
+    "./uploads",
+    { port: 70_000 },
+    { host: "" },
+    { apiKey: 5 },
+    { apiKeys: "one key" },
+    { apiKeys: { laptop: 5 } },
+    { pathMode: "keep" },
+    { onConflict: "Overwrite" },
+    { durability: "none" },
+    { maxFileSize: "1MB" },
+    { minFreeSpace: Number.NaN },
+    { fileMode: "0640" },
+    { basePath: "files" },
+    { corsOrigin: "https://app.example" },
+    { trustProxy: "yes" },
+    { filenameGenerator: "timestamp" },
+    { bodyTimeout: "soon" },
+    { bodyTimeout: -1 },
+    { bodyTimeout: "30 days" },
+    { encryption: true }
+  ])("refuses what cannot be meant, at once: %o", (options) => {
+    expect(() => new IndexCPServer(options as never)).toThrow(
+      expect.objectContaining({ name: "IndexCPError", code: "INVALID_ARGUMENT" })
+    )
+  })
+
+  it("refuses such a port of listen, too, and takes one from the environment", async () => {
+    const server = new IndexCPServer({ outputDir: folder(), apiKey: "k" })
+    onTestFinished(() => server.close())
+    expect(await rejection(server.listen((() => {}) as never))).toMatchObject({ code: "INVALID_ARGUMENT" })
+    await server.listen("0" as never)
+    expect(server.address().port).toBeGreaterThan(0)
+  })
+
+  it("passes over options that there are not, and warns of them", async () => {
+    const warned = new Promise<Error>((resolve) => process.once("warning", resolve))
+    const { server } = await listening({ socket: Path.join(folder(), "socket") } as never)
+    expect((await warned).message).toBe("IndexCPServer has no option socket; it is passed over")
+    expect(server.address().port).toBeGreaterThan(0)
   })
 
   it("tells of complete files", async () => {

@@ -3,7 +3,7 @@ import { once } from "node:events"
 import * as Http from "node:http"
 import type * as Net from "node:net"
 import * as Path from "node:path"
-import { onTestFinished } from "vitest"
+import { onTestFinished, vi } from "vitest"
 import { createSimpleServer } from "../../src/promise.ts"
 import { client, filesIn, folder, home, read, write } from "../support/promise.ts"
 
@@ -36,6 +36,14 @@ describe("createSimpleServer", () => {
     const { url } = await started(out)
     expect(await client().bufferAndUpload(write(at, "a.txt", "hello"), url)).toBe("a.txt")
     expect(read(out)).toBe("hello")
+  })
+
+  it("answers 500 and says why on stderr when the file cannot be written", async () => {
+    const { url } = await started(Path.join(folder(), "not there", "out.txt"))
+    const said = vi.spyOn(console, "error").mockImplementation(() => {})
+    onTestFinished(() => said.mockRestore())
+    expect((await fetch(url, { method: "POST", body: "lost" })).status).toBe(500)
+    expect(said).toHaveBeenCalledWith(expect.stringContaining("ENOENT: no such file or directory"))
   })
 
   it("tells of a port in use as Node's servers do", async () => {

@@ -113,6 +113,7 @@ describe("HttpApp, who may ask", () => {
         typeof Api.openApi
       >
       expect(description.openapi).toBe("3.1.0")
+      expect(description.info.version).toBe("2")
       expect(Object.keys(description.paths)).toEqual([
         "/upload",
         "/upload/batch",

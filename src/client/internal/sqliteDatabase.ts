@@ -58,7 +58,16 @@ const codeOf = (error: unknown): string => {
 
 const isBusy = (error: unknown): boolean => /^SQLITE_(BUSY|LOCKED)/.test(codeOf(error))
 
-const explain = (file: string, code: string): string => {
+/** Where install scripts are not run, or for another version of Node, the driver has no program to load. */
+const isNotBuilt = (error: unknown): boolean =>
+  codeOf(error) === "ERR_DLOPEN_FAILED" || /could not locate the bindings/i.test(String(error))
+
+const explain = (file: string, error: unknown): string => {
+  const code = codeOf(error)
+  if (isNotBuilt(error)) {
+    return `The buffer ${file} cannot be opened: SQLite is not built for Node ${process.version} here. ` +
+      "Run npm rebuild better-sqlite3, or install again with the install scripts of better-sqlite3 allowed"
+  }
   if (/^SQLITE_(BUSY|LOCKED)/.test(code)) {
     return `The buffer ${file} has been locked by another program for 30 seconds. Wait for it to end, then try again`
   }
@@ -75,7 +84,7 @@ const storeError = (file: string, error: unknown): ChunkStoreError =>
   new ChunkStoreError({
     message: ParseResult.isParseError(error)
       ? `The buffer ${file} holds a record that makes no sense; it was damaged or changed by another program`
-      : explain(file, codeOf(error)),
+      : explain(file, error),
     cause: error
   })
 

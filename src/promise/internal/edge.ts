@@ -29,6 +29,7 @@ export interface Edge<R> {
   /** Starts work that keeps the process alive as long as it goes on. */
   readonly start: <A, E>(effect: Effect.Effect<A, E, R>) => Running<A>
   readonly run: <A, E>(effect: Effect.Effect<A, E, R>) => Promise<A>
+  readonly isClosed: () => boolean
   /** Does this last, if there was any use, then stops what is still running and lets go of everything. */
   readonly close: (last?: Effect.Effect<void, never, R>) => Promise<void>
 }
@@ -71,13 +72,13 @@ const logger = Logger.mapInput(
 )
 
 /** Warnings and errors go to stderr. */
-const surroundings = Layer.mergeAll(
+export const surroundings = Layer.mergeAll(
   Layer.setClock(clock),
   Logger.replace(Logger.defaultLogger, Logger.withConsoleError(logger)),
   Logger.minimumLogLevel(LogLevel.Warning)
 )
 
-const closed = Effect.fail(new IndexCPError({ code: "CLOSED", message: "It was closed; make a new one" }))
+export const closed = (): IndexCPError => new IndexCPError({ code: "CLOSED", message: "It was closed; make a new one" })
 
 export const make = <R, E>(layer: Layer.Layer<R, E>): Edge<R> => {
   let runtime: ManagedRuntime.ManagedRuntime<R, E> | undefined
@@ -97,7 +98,9 @@ export const make = <R, E>(layer: Layer.Layer<R, E>): Edge<R> => {
     Effect.runFork(Effect.flatMap(open, (runtime) => Effect.provide(effect, runtime)))
 
   const start = <A, E2>(effect: Effect.Effect<A, E2, R>): Running<A> => {
-    const fiber: Fiber.RuntimeFiber<A, unknown> = closing === undefined ? fork(effect) : Effect.runFork(closed)
+    const fiber: Fiber.RuntimeFiber<A, unknown> = closing === undefined
+      ? fork(effect)
+      : Effect.runFork(Effect.failSync(closed))
     running.add(fiber)
     const ended = Effect.runPromise(Fiber.await(fiber)).then((exit) => {
       running.delete(fiber)
@@ -117,6 +120,7 @@ export const make = <R, E>(layer: Layer.Layer<R, E>): Edge<R> => {
   return {
     start,
     run: (effect) => start(effect).done,
+    isClosed: () => closing !== undefined,
     close: (last = Effect.void) => closing ??= awaited(end(last))
   }
 }

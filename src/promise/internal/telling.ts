@@ -3,8 +3,10 @@
  *
  * @internal
  */
+import type * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
+import * as Predicate from "effect/Predicate"
 import type { FileId } from "../../client/ChunkStore.ts"
 import * as UploadEvent from "../../client/UploadEvent.ts"
 import { FileReadError, type IndexCPError } from "../Errors.ts"
@@ -42,14 +44,25 @@ interface Step {
   readonly retryCount: number
 }
 
+const callbackFailed = (cause: Cause.Cause<unknown>) => Effect.logWarning("A callback of an upload failed", cause)
+
 const noStep: Step = { bytesSent: 0, bytesTotal: 0, retryCount: 0 }
 
 export const make = (callbacks: Callbacks, onEnded: (ended: Ended) => void): Telling => {
   const steps = new Map<FileId, Step>()
   let [succeeded, failed] = [0, 0]
 
-  const call = (callback: () => void) =>
-    Effect.catchAllCause(Effect.sync(callback), (cause) => Effect.logWarning("A callback of an upload failed", cause))
+  /** An upload does not wait for what a callback has begun, but hears how it ends: else it would end the process. */
+  const call = (callback: () => unknown) =>
+    Effect.sync(callback).pipe(
+      Effect.flatMap((begun) =>
+        Predicate.isPromiseLike(begun)
+          ? Effect.forkDaemon(Effect.catchAllCause(Effect.promise(() => begun), callbackFailed))
+          : Effect.void
+      ),
+      Effect.catchAllCause(callbackFailed),
+      Effect.asVoid
+    )
 
   const error = (cause: unknown, path?: string) =>
     call(() =>

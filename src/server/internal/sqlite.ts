@@ -25,3 +25,13 @@ export interface Database {
 
 /** Opens a database, which is made if missing. */
 export const open = (file: string): Database => new (Sqlite as new(file: string) => Database)(file)
+
+/**
+ * What to do when the driver has no program to load: install scripts were not run, or for another version of Node. Anything
+ * else that is thrown has none.
+ */
+export const unbuilt = (thrown: unknown): string | undefined =>
+  /could not locate the bindings|ERR_DLOPEN_FAILED/i.test(`${thrown} ${(thrown as { code?: string } | null)?.code}`)
+    ? `SQLite is not built for Node ${process.version} here. ` +
+      "Run npm rebuild better-sqlite3, or install again with the install scripts of better-sqlite3 allowed"
+    : undefined
