@@ -36,7 +36,7 @@ export const duplicateChunks = counter("duplicate_chunks_total", "Chunks acknowl
 /** Damaged on their way, or by their client. Nothing of them was kept. */
 export const digestMismatches = counter(
   "digest_mismatches_total",
-  "Chunks refused because their bytes were not those of Content-Digest"
+  "Chunks refused because their bytes were not those of their digest"
 )
 
 /** Of revision 2. Asked of the ledger whenever somebody looks (`MetricsApp`), so it is exact then. */
