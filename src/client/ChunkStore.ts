@@ -143,7 +143,7 @@ export interface Piece {
 export interface ReadOptions {
   /** Where they may lie, with room for them; else in memory of the store's own. A reading that failed may write there later. */
   readonly into?: Uint8Array
-  /** The hash may be that of all bytes up to their end, which costs less where it runs along. Default: false. */
+  /** The hash may be that of all bytes up to their end, which costs less where it is known. Default: false. */
   readonly prefix?: boolean
 }
 
@@ -190,8 +190,13 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
    * durable. A piece is one or more whole chunks of `chunkSize` bytes, the last of the file perhaps shorter; none is empty.
+   * `prefix`, the hash of all bytes up to the end of these, may be kept for `read`.
    */
-  readonly append: (file: FileId, bytes: Uint8Array) => Effect.Effect<void, ChunkStoreError | BufferFull>
+  readonly append: (
+    file: FileId,
+    bytes: Uint8Array,
+    prefix?: Sha256.Sha256
+  ) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
   /**
    * Makes the file visible; durable on return, with all of its pieces. An unclaimed file of the same `source` is replaced by it and returned.
@@ -231,7 +236,7 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * The bytes `from` to `to` (not included) of a sealed file, checked against the hashes taken when they were added; of an
    * adopted one, what its source holds. The hash of that as a whole runs along, and is there with its last byte: what was not
-   * read before is read then.
+   * read before is read then. Of bytes that come with the hash of all up to their end, only that tells whether they are right.
    */
   readonly read: (
     file: FileId,

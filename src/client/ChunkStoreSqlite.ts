@@ -1,5 +1,5 @@
 /**
- * The buffer in one SQLite file: it outlives the program and the machine, and several programs may use it at once.
+ * The buffer in a SQLite file, and long pieces in files beside it: it outlives the program and the machine, and several programs may use it at once.
  *
  * @module
  */
@@ -15,6 +15,7 @@ import * as Path from "node:path"
 import * as Sha256 from "../protocol/Sha256.ts"
 import * as ChunkStore from "./ChunkStore.ts"
 import * as Adopted from "./internal/adopted.ts"
+import * as PieceFiles from "./internal/pieceFiles.ts"
 import * as Arrivals from "./internal/sqliteArrivals.ts"
 import type { Database } from "./internal/sqliteDatabase.ts"
 import * as SqliteDatabase from "./internal/sqliteDatabase.ts"
@@ -34,6 +35,9 @@ export const defaultFile = (dbName: string): string => Path.join(ownFolder(), `$
 
 const pageRows = 500
 
+/** Shorter ones cost less in the database. */
+const defaultLongPiece = 4 * 1024 * 1024
+
 /** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
 const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
 
@@ -42,16 +46,17 @@ const sizeText = (bytes: number): string => {
   return `${(bytes / unit).toFixed(1)} ${name} (${bytes} bytes)`
 }
 
-const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity) {
+const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity, longPiece = defaultLongPiece) {
   const { read, sql, write, writeUnsynced } = database
   const owners = yield* Owners.make(database)
-  const space = Space.make(database)
+  const pieceFiles = PieceFiles.make(database)
+  const space = Space.make(database, pieceFiles)
   // Runs after all that drops files at the end, and leaves it to the last program: others need the free space again.
   yield* Effect.addFinalizer(() =>
     Effect.whenEffect(space.shorten, owners.isAlone).pipe(Effect.interruptible, Effect.ignoreLogged)
   )
   const { arrivals, signal } = yield* Arrivals.make(database, owners)
-  const stored = Read.make(database)
+  const stored = Read.make(database, pieceFiles)
   const columns = sql.literal(Rows.columns)
 
   yield* owners.sweep
@@ -143,27 +148,36 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     })
   })
 
-  const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array) {
+  const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array, prefix?: Sha256.Sha256) {
     yield* Place.leaveRoom(database.file, bytes.byteLength)
     const me = yield* owners.me
     const sha256 = Sha256.of(bytes)
-    yield* writeUnsynced(Effect.gen(function*() {
-      // Looked at first: the transaction holds the write lock already.
-      const [row] = yield* Effect.flatMap(
-        sql`SELECT size AS start, chunk_size AS stop FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`,
-        Rows.decodeRanges
-      )
-      if (row === undefined) return yield* gone(file)
-      const { start, stop: chunkSize } = row
-      if (bytes.byteLength === 0 || start % chunkSize !== 0) {
-        return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, of chunks of ${chunkSize}`)
-      }
-      if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
-      yield* sql`INSERT INTO pieces (file, start, length, sha256, data)
-        VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${bytes})`
-      yield* sql`UPDATE files SET size = size + ${bytes.byteLength},
+    const record = (encoding: number, data: Uint8Array) =>
+      Effect.gen(function*() {
+        // Looked at first: the transaction holds the write lock already.
+        const [row] = yield* Effect.flatMap(
+          sql`SELECT size AS start, chunk_size AS stop FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`,
+          Rows.decodeRanges
+        )
+        if (row === undefined) return yield* gone(file)
+        const { start, stop: chunkSize } = row
+        if (bytes.byteLength === 0 || start % chunkSize !== 0) {
+          return yield* Effect.dieMessage(`a piece of ${bytes.byteLength} bytes at ${start}, of chunks of ${chunkSize}`)
+        }
+        if (maxBytes < Infinity) yield* ensureRoom(bytes.byteLength)
+        yield* sql`INSERT INTO pieces (file, start, length, sha256, encoding, data)
+        VALUES (${file}, ${start}, ${bytes.byteLength}, ${sha256}, ${encoding}, ${data})`
+        yield* sql`UPDATE files SET size = size + ${bytes.byteLength},
         chunks = chunks + ${Math.ceil(bytes.byteLength / chunkSize)} WHERE id = ${file}`
-    }))
+      })
+    yield* bytes.byteLength < longPiece
+      ? writeUnsynced(record(0, bytes))
+      : pieceFiles.write(
+        me,
+        bytes,
+        (name, keep) =>
+          writeUnsynced(Effect.zipRight(record(PieceFiles.encoding, PieceFiles.toData({ name, prefix })), keep))
+      )
     yield* SqliteDatabase.breathe
   })
 
@@ -185,6 +199,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     whole: { readonly size: number; readonly sha256: Sha256.Sha256 }
   ) {
     const me = yield* owners.me
+    yield* pieceFiles.sync
     const replaced = yield* write(Effect.gen(function*() {
       const added = yield* sql`SELECT size FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`
       if (added.length === 0) return yield* gone(file)
@@ -289,26 +304,26 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const readBytes = (file: ChunkStore.FileId, from: number, to: number, options?: ChunkStore.ReadOptions) =>
     adoptedFiles.has(file)
       ? Effect.zipRight(read(isSealed(file)), adoptedFiles.read(file, from, to, options))
-      : stored.range(read(sealed(file)), file, from, to, options?.into)
+      : stored.range(read(sealed(file)), file, from, to, options)
 
-  const readAll = (files: ReadonlyArray<ChunkStore.BufferedFile>) =>
-    Effect.map(
-      read(Effect.flatMap(
-        sql`SELECT file, data FROM pieces WHERE file IN (SELECT value FROM json_each(${
-          json(files.map(({ id }) => id))
-        })) AND encoding = 0 ORDER BY file, start`,
-        Rows.decodeData
-      )),
-      (rows) => {
-        const pieces = new Map<ChunkStore.FileId, Array<Uint8Array>>()
-        for (const { data, file } of rows) pieces.set(file, [...(pieces.get(file) ?? []), data])
-        return new Map(files.flatMap(({ id, sha256, size }) => {
-          const found = pieces.get(id) ?? []
-          const bytes = found.length === 1 ? found[0]! : Buffer.concat(found)
-          return bytes.length === size && Option.contains(sha256, Sha256.of(bytes)) ? [[id, bytes] as const] : []
-        }))
-      }
-    )
+  const readAll = Effect.fnUntraced(function*(files: ReadonlyArray<ChunkStore.BufferedFile>) {
+    const rows = yield* read(Effect.flatMap(
+      sql`SELECT file, length, encoding, data FROM pieces WHERE file IN (SELECT value FROM json_each(${
+        json(files.map(({ id }) => id))
+      })) ORDER BY file, start`,
+      Rows.decodeData
+    ))
+    const pieces = new Map<ChunkStore.FileId, Array<Uint8Array>>()
+    for (const row of rows) {
+      const data = yield* pieceFiles.dataOf(row)
+      if (Option.isSome(data)) pieces.set(row.file, [...(pieces.get(row.file) ?? []), data.value])
+    }
+    return new Map(files.flatMap(({ id, sha256, size }) => {
+      const found = pieces.get(id) ?? []
+      const bytes = found.length === 1 ? found[0]! : Buffer.concat(found)
+      return bytes.length === size && Option.contains(sha256, Sha256.of(bytes)) ? [[id, bytes] as const] : []
+    }))
+  })
 
   const get = (file: ChunkStore.FileId) =>
     Effect.map(
@@ -538,7 +553,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
 })
 
 /**
- * The buffer in `file`, made with its folder when it is not there, for the user's eyes only. What the Python client left
+ * The buffer in `file` and the folder `<file>.pieces`, made when they are not there, for the user's eyes only. What the Python client left
  * in that file is taken over. A damaged, newer or foreign file fails with `ChunkStoreError` and stays as it is.
  *
  * @example
@@ -552,6 +567,8 @@ export const layer = (
      * `BufferFull`. SQLite's log of some 16 MiB comes on top.
      */
     readonly maxBytes?: number
+    /** Bytes from which on a stored piece is kept in a file of its own, in the folder `<file>.pieces`. Default 4 MiB. */
+    readonly longPiece?: number
   }
 ): Layer.Layer<ChunkStore.ChunkStore, ChunkStore.ChunkStoreError> =>
   Layer.scoped(
@@ -561,6 +578,6 @@ export const layer = (
       yield* Place.inspect(options.file)
       const database = yield* SqliteDatabase.open(options.file)
       yield* SqliteSchema.setUp(database)
-      return yield* make(database, options.maxBytes)
+      return yield* make(database, options.maxBytes, options.longPiece)
     })
   )

@@ -80,7 +80,7 @@ describe("ChunkStoreSqlite, the file", () => {
       const file = yield* temporaryFile
       yield* using(file, Effect.void)
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
-      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 2])
+      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 3])
     }))
 
   it.scoped("keeps everything when it is opened again", () =>
@@ -108,7 +108,7 @@ describe("ChunkStoreSqlite, the file", () => {
       raw(at("foreign"), (database) => database.exec("CREATE TABLE notes (text TEXT)"))
       raw(at("foreignWal"), (database) => database.exec("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)"))
       yield* using(at("newer"), add("/a", someBytes(10)))
-      raw(at("newer"), (database) => database.pragma("user_version = 3"))
+      raw(at("newer"), (database) => database.pragma("user_version = 4"))
       SqliteFiles.writeLegacy(at("mixed"), [])
       raw(at("mixed"), (database) => database.exec("CREATE TABLE notes (text TEXT)"))
       const before = files.map((name) => Sha256.of(Fs.readFileSync(at(name))))
@@ -687,7 +687,7 @@ describe("ChunkStoreSqlite, a buffer of version 1", () => {
       yield* store.remember(id, { revision: Option.some(2) })
       yield* store.delivered(id, { serverName: "a", resent: false, sha256: Sha256.empty })
       expect(Chunk.size(yield* Stream.runCollect(store.receipts))).toBe(2)
-      expect(raw(file, (database) => database.pragma("user_version", { simple: true }))).toBe(2)
+      expect(raw(file, (database) => database.pragma("user_version", { simple: true }))).toBe(3)
     }))
 
   it.scoped("has the same tables afterwards as a new one", () =>
@@ -781,7 +781,7 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
         })
       )
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
-      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 2])
+      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 3])
       if (!isWindows) expect(mode(file)).toBe(0o600)
       expect(yield* using(file, Effect.map(listed, (files) => files.length))).toBe(2)
     }))

@@ -1,6 +1,7 @@
 /**
  * Run as `node --import tsx bufferChild.ts <file> <what>`. `add`: begins a file, stores two pieces, says so and waits to
- * be killed. `claim`: claims the first file, says so and waits. `open`: says so, opens the buffer, says how many files, and ends.
+ * be killed. `claim`: claims the first file, says so and waits. `open`: says so, opens the buffer, says how many files, and ends. A third word is the
+ * length of pieces that get files of their own.
  *
  * @module
  */
@@ -9,7 +10,7 @@ import type { Scope } from "effect"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
 
-const [file, what] = process.argv.slice(2)
+const [file, what, longPiece] = process.argv.slice(2)
 const say = (text: string) => Effect.sync(() => process.stdout.write(text))
 
 const add = Effect.gen(function*() {
@@ -50,7 +51,9 @@ const chosen: Effect.Effect<void, unknown, ChunkStore.ChunkStore | Scope.Scope> 
   : open
 await Effect.runPromise(
   Effect.scoped(chosen).pipe(
-    Effect.provide(ChunkStoreSqlite.layer({ file: file! })),
+    Effect.provide(
+      ChunkStoreSqlite.layer({ file: file!, ...longPiece === undefined ? {} : { longPiece: Number(longPiece) } })
+    ),
     Logger.withMinimumLogLevel(LogLevel.None)
   )
 )

@@ -157,6 +157,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
             ? Delivery.unmarked(parts, file, out)
             : Delivery.marked(parts, file, out))
     }).pipe(
+      Effect.tapError((error) => Effect.sync(() => void (isSmooth &&= !statusIs(422)(error)))),
       Effect.retry({ times: mostDamaged - 1, while: statusIs(422) }),
       Effect.map(({ batch, limit, receipt, takesPrefix = false }) => {
         pace.limited(limit)

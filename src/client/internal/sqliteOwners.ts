@@ -121,7 +121,8 @@ export const make = Effect.fnUntraced(function*(database: Database) {
     const owners = Effect.flatMap(sql`SELECT id, host, pid, beat_at FROM owners`, decodeOwners)
     const isNeeded = Effect.gen(function*() {
       const orphans = yield* sql`SELECT id FROM files WHERE owner NOT IN (SELECT id FROM owners) LIMIT 1`
-      return orphans.length > 0 || (yield* Effect.exists(yield* owners, isDead))
+      const loose = yield* sql`SELECT 1 FROM loose WHERE owner NOT IN (SELECT id FROM owners) LIMIT 1`
+      return orphans.length > 0 || loose.length > 0 || (yield* Effect.exists(yield* owners, isDead))
     })
     if (!(yield* read(isNeeded))) return
     yield* writeUnsynced(
@@ -131,6 +132,7 @@ export const make = Effect.fnUntraced(function*(database: Database) {
         yield* sql`UPDATE files SET state = 'dropping' WHERE state = 'adding' AND owner NOT IN (SELECT id FROM owners)`
         yield* sql`UPDATE files SET owner = NULL, hold = NULL, next_try = NULL
           WHERE owner IS NOT NULL AND owner NOT IN (SELECT id FROM owners)`
+        yield* sql`UPDATE loose SET owner = NULL WHERE owner NOT IN (SELECT id FROM owners)`
       })
     )
   })

@@ -162,6 +162,8 @@ export interface PieceRow {
   readonly sha256: Sha256
   readonly encoding: number
   readonly data: Uint8Array
+  /** Of all bytes up to its end, in place of a check of its own. */
+  readonly prefix?: Sha256 | undefined
 }
 
 /** The first of at most one row; `data` as a plain `Uint8Array` over the bytes that SQLite gave. */
@@ -192,7 +194,9 @@ export const decodeAdopted = Schema.decodeUnknown(
 )
 
 export const decodeData = Schema.decodeUnknown(
-  Schema.Array(Schema.Struct({ file: FileId, data: Schema.Uint8ArrayFromSelf }))
+  Schema.Array(
+    Schema.Struct({ file: FileId, length: Count, encoding: Schema.Number, data: Schema.Uint8ArrayFromSelf })
+  )
 )
 
 export const decodeIds = Schema.decodeUnknown(Schema.Array(Schema.Struct({ id: FileId })))

@@ -87,7 +87,8 @@ const firstTables = [
 /**
  * What makes version 1, 2 and so on of the version before. Version 2: `files.external` marks files that are sent from where
  * they lie, which `version` did before it was known of other files too. `files.freed`: pieces that its server has were
- * removed. Receipts know their `source` from version 2 on.
+ * removed. Receipts know their `source` from version 2 on. Version 3: `pieces.encoding` is 1 for pieces in files of their own
+ * (`pieceFiles.ts`).
  */
 const upgrades = [
   firstTables,
@@ -101,6 +102,13 @@ const upgrades = [
     `ALTER TABLE receipts ADD COLUMN source TEXT`,
     `ALTER TABLE receipts ADD COLUMN version TEXT`,
     `CREATE INDEX receipts_by_source ON receipts (source, version)`
+  ],
+  [
+    `CREATE TABLE loose (name TEXT PRIMARY KEY, owner INTEGER) STRICT, WITHOUT ROWID`,
+    `CREATE TRIGGER pieces_removed AFTER DELETE ON pieces WHEN OLD.encoding = 1 BEGIN
+      INSERT INTO loose (name, owner) VALUES (CAST(substr(OLD.data, 1, 32) AS TEXT), NULL);
+    END`,
+    `CREATE INDEX pieces_in_files ON pieces (length) WHERE encoding = 1`
   ]
 ]
 

@@ -7,6 +7,7 @@
 import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import type { FileId } from "../ChunkStore.ts"
+import * as PieceFiles from "./pieceFiles.ts"
 import type { Database } from "./sqliteDatabase.ts"
 import { breathe, stepBytes } from "./sqliteDatabase.ts"
 
@@ -32,10 +33,12 @@ const decodePages = Schema.decodeUnknown(
   )
 )
 
+const decodeBytes = Schema.decodeUnknown(Schema.Tuple(Schema.Struct({ bytes: Schema.Number })))
+
 export type Space = ReturnType<typeof make>
 
 /** Removes what is in state `dropping`, and shortens the database file. Cut off, it is carried on at the next start. */
-export const make = ({ read, sql, writeUnsynced }: Database) => {
+export const make = ({ read, sql, writeUnsynced }: Database, files: PieceFiles.PieceFiles) => {
   const pages = Effect.map(
     Effect.flatMap(
       sql`SELECT page_count AS count, freelist_count AS free, page_size AS page, auto_vacuum AS vacuum
@@ -44,6 +47,9 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
     ),
     ([row]) => row
   )
+
+  /** Bytes of a piece that are in the database. */
+  const inDatabase = sql.literal(`iif(pieces.encoding = ${PieceFiles.encoding}, 0, pieces.length)`)
 
   /** Deletes what of these fits into a step, at least one; whether there can be no more than these. */
   const removePieces = Effect.fnUntraced(function*(pieces: Effect.Effect.Success<ReturnType<typeof decodePieces>>) {
@@ -59,7 +65,7 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
   /** One step, inside a `write`: removes files in state `dropping`; whether there are no more. */
   const remove = Effect.gen(function*() {
     const pieces = yield* Effect.flatMap(
-      sql`SELECT pieces.id, pieces.length FROM files JOIN pieces ON pieces.file = files.id
+      sql`SELECT pieces.id, ${inDatabase} AS length FROM files JOIN pieces ON pieces.file = files.id
         WHERE files.state = 'dropping' ORDER BY files.id, pieces.start LIMIT ${stepPieces}`,
       decodePieces
     )
@@ -73,7 +79,7 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
   const freeSettled = Effect.fnUntraced(function*(file: FileId) {
     const pieces = yield* Effect.flatMap(
       // From the settled ranges, of which there are few, to the pieces that are still there: never over all of the file.
-      sql`SELECT pieces.id, pieces.length FROM settled CROSS JOIN pieces
+      sql`SELECT pieces.id, ${inDatabase} AS length FROM settled CROSS JOIN pieces
         ON pieces.file = settled.file AND pieces.start >= settled.start AND pieces.start < settled.stop
         WHERE settled.file = ${file} AND pieces.start + pieces.length <= settled.stop LIMIT ${stepPieces}`,
       decodePieces
@@ -97,6 +103,14 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
   /** The file is cut at the checkpoint; one that readers hold up is made up for by a later one. */
   const cutOff = read(sql`PRAGMA wal_checkpoint(TRUNCATE)`)
 
+  const inFiles = Effect.map(
+    Effect.flatMap(
+      sql`SELECT coalesce(sum(length), 0) AS bytes FROM pieces WHERE encoding = ${PieceFiles.encoding}`,
+      decodeBytes
+    ),
+    ([{ bytes }]) => bytes
+  )
+
   const isDropping = Effect.map(sql`SELECT 1 FROM files WHERE state = 'dropping' LIMIT 1`, (rows) => rows.length > 0)
 
   const reclaim = Effect.gen(function*() {
@@ -112,10 +126,14 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
       yield* breathe
     }
     if (isLong) yield* cutOff
+    yield* files.clear
   })
 
-  /** One step of shortening the file, when more than the slack is free in it. */
-  const trim = Effect.whenEffect(Effect.zipRight(writeUnsynced(shrink), breathe), read(hasFree(slackBytes)))
+  /** Removes the files of what was removed; and one step of shortening the database, when more than the slack is free in it. */
+  const trim = Effect.zipRight(
+    files.clear,
+    Effect.whenEffect(Effect.zipRight(writeUnsynced(shrink), breathe), read(hasFree(slackBytes)))
+  )
 
   /** Shortens the file as far as it can be done at once; a later program does the rest. */
   const shorten = Effect.gen(function*() {
@@ -132,14 +150,17 @@ export const make = ({ read, sql, writeUnsynced }: Database) => {
     remove,
     reclaim,
     /** What an earlier program left. */
-    reclaimIfNeeded: Effect.whenEffect(
-      reclaim,
-      read(Effect.zipWith(isDropping, hasFree(slackBytes), (dropping, isLong) => dropping || isLong))
+    reclaimIfNeeded: Effect.zipRight(
+      Effect.whenEffect(
+        reclaim,
+        read(Effect.zipWith(isDropping, hasFree(slackBytes), (dropping, isLong) => dropping || isLong))
+      ),
+      files.clear
     ),
     shorten,
     freeSettled,
     trim,
-    /** Bytes in use in the database file, inside a `read` or `write`. */
-    used: Effect.map(pages, ({ count, free, page }) => (count - free) * page)
+    /** Bytes in use in the database and the files of its pieces, inside a `read` or `write`. */
+    used: Effect.zipWith(pages, inFiles, ({ count, free, page }, bytes) => (count - free) * page + bytes)
   }
 }

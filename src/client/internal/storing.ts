@@ -15,29 +15,41 @@ import { type External, type Source, SourceError } from "../Source.ts"
 export const pieceLength = (chunkSize: number, largestBody: number): number =>
   chunkSize * Math.max(1, Math.floor(largestBody / chunkSize))
 
-type Append<E> = (piece: Uint8Array) => Effect.Effect<void, E>
+/** Where pieces go: each is seen before it is appended. */
+interface Taker<E> {
+  readonly see: (piece: Uint8Array) => Sha256.Sha256
+  readonly append: (piece: Uint8Array, prefix: Sha256.Sha256) => Effect.Effect<void, E>
+}
 
-/** A file is read straight into the memory of a piece. */
-const fromFile = <E>({ open, size }: External, length: number, append: Append<E>) =>
+/** A file is read straight into the memory of a piece, and hashed, while the piece before it is stored. */
+const fromFile = <E>({ open, size }: External, length: number, { append, see }: Taker<E>) =>
   Effect.gen(function*() {
     const read = yield* open
-    const room = new Uint8Array(Math.min(length, size))
-    for (let at = 0; at < size; at += length) {
-      const piece = room.subarray(0, size - at)
-      yield* read(piece, at)
-      yield* append(piece)
+    const rooms = [new Uint8Array(Math.min(length, size)), new Uint8Array(Math.min(length, Math.max(0, size - length)))]
+    const pieceAt = (at: number) =>
+      Effect.gen(function*() {
+        if (at >= size) return undefined
+        const bytes = rooms[at / length % 2]!.subarray(0, size - at)
+        yield* read(bytes, at)
+        return { bytes, prefix: see(bytes) }
+      })
+    let piece = yield* pieceAt(0)
+    for (let at = length; piece !== undefined; at += length) {
+      const { bytes, prefix }: { readonly bytes: Uint8Array; readonly prefix: Sha256.Sha256 } = piece
+      piece = (yield* Effect.all([append(bytes, prefix), pieceAt(at)], { concurrency: "unbounded" }))[1]
     }
   })
 
 /** What comes in pieces of other lengths is gathered. */
-const fromStream = <E>(bytes: Source["bytes"], length: number, append: Append<E>) =>
+const fromStream = <E>(bytes: Source["bytes"], length: number, { append, see }: Taker<E>) =>
   Effect.gen(function*() {
+    const take = (piece: Uint8Array) => Effect.suspend(() => append(piece, see(piece)))
     // as long as what it has to hold: many sources are shorter than a piece
     let held = new Uint8Array(0)
     let heldBytes = 0
     yield* Stream.runForEach(bytes(length), (bytes) =>
       Effect.gen(function*() {
-        if (heldBytes === 0 && bytes.length === length) return yield* append(bytes)
+        if (heldBytes === 0 && bytes.length === length) return yield* take(bytes)
         for (let at = 0; at < bytes.length;) {
           const part = bytes.subarray(at, at + length - heldBytes)
           if (heldBytes + part.length > held.length) {
@@ -50,11 +62,11 @@ const fromStream = <E>(bytes: Source["bytes"], length: number, append: Append<E>
           at += part.length
           if (heldBytes < length) continue
           // the store keeps its own copy
-          yield* append(held)
+          yield* take(held)
           heldBytes = 0
         }
       }))
-    if (heldBytes > 0) yield* append(held.subarray(0, heldBytes))
+    if (heldBytes > 0) yield* take(held.subarray(0, heldBytes))
   })
 
 /** Stores what a source has in pieces of a length, and returns what they are together. `seen` is what the source is now. */
@@ -72,12 +84,15 @@ export const store = (
   Effect.gen(function*() {
     const hasher = Sha256.make()
     let size = 0
-    const append = (piece: Uint8Array) => {
-      hasher.update(piece)
-      size += piece.length
-      return store.append(file, piece)
+    const taker: Taker<ChunkStoreError | BufferFull> = {
+      see: (piece) => {
+        hasher.update(piece)
+        size += piece.length
+        return hasher.copy().digest()
+      },
+      append: (piece, prefix) => store.append(file, piece, prefix)
     }
-    yield* seen === undefined ? fromStream(source.bytes, length, append) : fromFile(seen, length, append)
+    yield* seen === undefined ? fromStream(source.bytes, length, taker) : fromFile(seen, length, taker)
     return { size, sha256: hasher.digest() }
   }).pipe(
     Effect.catchTag("SourceChanged", () => new SourceError({ path: source.path, message: changed(source.path) }))

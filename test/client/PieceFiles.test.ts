@@ -1,0 +1,236 @@
+/**
+ * Buffers whose long pieces lie in files beside the database.
+ *
+ * @module
+ */
+import { describe, expect, it } from "@effect/vitest"
+import { Context, Effect, Exit, Layer, Option, Scope } from "effect"
+import * as Fs from "node:fs"
+import * as ChunkStore from "../../src/client/ChunkStore.ts"
+import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
+import type * as Source from "../../src/client/Source.ts"
+import * as Sha256 from "../../src/protocol/Sha256.ts"
+import { UploadId } from "../../src/protocol/UploadId.ts"
+import { add, listed, newFile, someBytes, suite } from "../contract/ChunkStore.ts"
+import * as World from "../support/clientWorld.ts"
+import { isWindows } from "../support/platform.ts"
+import * as SqliteFiles from "../support/sqliteFiles.ts"
+
+const { raw, temporaryFile } = SqliteFiles
+
+const layer = (file: string, options: { readonly maxBytes?: number; readonly longPiece?: number } = {}) =>
+  ChunkStoreSqlite.layer({ file, longPiece: 1, ...options })
+
+suite("SQLite, each piece in a file of its own", Layer.unwrapScoped(Effect.map(temporaryFile, (file) => layer(file))))
+
+const folderOf = (file: string) => `${file}.pieces`
+const pieces = (file: string): ReadonlyArray<string> =>
+  Fs.existsSync(folderOf(file)) ? Fs.readdirSync(folderOf(file)) : []
+const loose = (file: string) => raw(file, (database) => database.prepare("SELECT * FROM loose").all().length)
+
+/** Runs with a buffer of its own on the file. */
+const using = <A, E>(
+  file: string,
+  use: Effect.Effect<A, E, ChunkStore.ChunkStore>,
+  options?: Parameters<typeof layer>[1]
+) => Effect.provide(use, layer(file, options))
+
+const opened = (file: string) =>
+  Effect.map(
+    Effect.flatMap(Effect.scope, (scope) => Layer.buildWithScope(layer(file), scope)),
+    (context) => Context.get(context, ChunkStore.ChunkStore)
+  )
+
+const delivery = { endpoint: World.endpoint, name: "sent", uploadId: UploadId.make("u1") }
+const done = { serverName: "a", resent: false, sha256: Sha256.empty }
+
+describe("Pieces in files", () => {
+  it.scoped("are those that are long, and their owner's only", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(
+        file,
+        Effect.gen(function*() {
+          yield* add("/short", someBytes(999), 1000)
+          expect(pieces(file)).toEqual([])
+          const { file: id } = yield* add("/long", someBytes(2500), 1000)
+          expect(pieces(file)).toHaveLength(2)
+          const store = yield* ChunkStore.ChunkStore
+          expect((yield* store.read(id, 0, 2500)).bytes).toStrictEqual(someBytes(2500))
+        }),
+        { longPiece: 1000 }
+      )
+      if (isWindows) return
+      const modes = [folderOf(file), ...pieces(file).map((name) => `${folderOf(file)}/${name}`)]
+        .map((path) => Fs.statSync(path).mode & 0o777)
+      expect(modes).toEqual([0o700, 0o600, 0o600])
+    }))
+
+  it.scoped("are there after a restart, and go when their file is delivered, dropped, replaced or freed", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(file, add("/a", someBytes(10)))
+      expect(pieces(file)).toHaveLength(3)
+      yield* using(
+        file,
+        Effect.gen(function*() {
+          const store = yield* ChunkStore.ChunkStore
+          const [a] = yield* listed
+          expect((yield* store.read(a!.id, 0, 10)).bytes).toStrictEqual(someBytes(10))
+          // the same source again takes its place
+          const { file: again } = yield* add("/a", someBytes(12))
+          expect(pieces(file)).toHaveLength(3)
+          yield* store.startDelivery(again, delivery)
+          yield* store.settle(again, 0, 8, { free: true, known: { revision: Option.some(2) } })
+          expect(pieces(file)).toHaveLength(1)
+          yield* store.delivered(again, done)
+          expect(pieces(file)).toEqual([])
+          const { file: dropped } = yield* add("/b", someBytes(10))
+          yield* store.drop(dropped)
+          expect(pieces(file)).toEqual([])
+          yield* add("/c", someBytes(10))
+          yield* store.clear
+          expect(pieces(file)).toEqual([])
+          expect(loose(file)).toBe(0)
+        })
+      )
+    }))
+
+  it.scoped("go when nobody seals their file", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const scope = yield* Scope.make()
+      const begun = yield* Scope.extend(store.begin(newFile("/a")), scope)
+      yield* store.append(begun, someBytes(4))
+      expect(pieces(file)).toHaveLength(1)
+      yield* Scope.close(scope, Exit.void)
+      expect(pieces(file)).toEqual([])
+    }))
+
+  it.scopedLive("go at the next start when their program was killed, also where it had not recorded them", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const adder = yield* SqliteFiles.child("bufferChild.ts", file, "add", "1")
+      yield* Effect.promise(() => adder.printed)
+      expect(pieces(file)).toHaveLength(2)
+      // as if it was killed between the writing of a third one and its record
+      const owner = raw(file, (database) => database.prepare("SELECT id FROM owners").all()[0]!["id"])
+      Fs.writeFileSync(`${folderOf(file)}/half`, "half")
+      raw(file, (database) => database.prepare("INSERT INTO loose (name, owner) VALUES ('half', ?)").run(owner))
+      yield* using(file, Effect.void)
+      expect(pieces(file)).toHaveLength(3)
+      yield* Effect.promise(adder.kill)
+      yield* using(file, Effect.void)
+      expect(pieces(file)).toEqual([])
+      expect(loose(file)).toBe(0)
+    }))
+
+  it.scoped("stay when the removal of their records is not recorded yet, and go then", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(file, add("/a", someBytes(10)))
+      // as another program leaves it that was killed after the removal
+      raw(file, (database) => database.exec("DELETE FROM pieces; DELETE FROM files"))
+      expect(pieces(file)).toHaveLength(3)
+      yield* using(file, Effect.void)
+      expect(pieces(file)).toEqual([])
+    }))
+
+  it.scoped("count for the limit of the buffer", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const MiB = 1024 * 1024
+      yield* using(
+        file,
+        Effect.gen(function*() {
+          yield* add("/a", someBytes(2 * MiB), MiB)
+          expect(yield* Effect.flip(add("/b", someBytes(2 * MiB), MiB))).toMatchObject({ _tag: "BufferFull" })
+          expect(pieces(file)).toHaveLength(2)
+          const store = yield* ChunkStore.ChunkStore
+          yield* store.clear
+          yield* add("/b", someBytes(2 * MiB), MiB)
+        }),
+        { maxBytes: 4 * MiB }
+      )
+    }))
+
+  it.scoped("are damaged when they are changed, cut or gone", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const { file: id } = yield* Effect.provideService(add("/a", someBytes(4)), ChunkStore.ChunkStore, store)
+      const path = `${folderOf(file)}/${pieces(file)[0]}`
+      for (
+        const damage of [
+          () => Fs.writeFileSync(path, someBytes(4, 2)),
+          () => Fs.truncateSync(path, 3),
+          () => Fs.rmSync(path)
+        ]
+      ) {
+        damage()
+        for (const [from, to] of [[0, 4], [1, 2]] as const) {
+          expect(yield* Effect.flip(store.read(id, from, to))).toMatchObject({ _tag: "PieceDamaged", offset: 0 })
+        }
+      }
+    }))
+
+  it.scoped("come with the hash of all bytes up to their end, which tells the server when they are damaged", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const { files, transport } = yield* World.server
+      const client = yield* World.client(transport, {}, { store })
+      const bytes = World.bytesOf(20)
+      yield* client.add("a.bin", bytes)
+      expect((yield* client.upload()).outcomes).toMatchObject([{ state: "delivered" }])
+      expect(yield* World.content(files, "a.bin")).toEqual(bytes)
+      const prefixes = client.sends().map(({ headers }) => headers["prefix-digest"])
+      expect(prefixes).toEqual([
+        undefined,
+        ...[8, 12, 16, 20].map((end) => Sha256.toHeader(Sha256.of(bytes.subarray(0, end))))
+      ])
+
+      const damaged = yield* client.add("b.bin", bytes)
+      const row = raw(
+        file,
+        (database) => database.prepare("SELECT data FROM pieces WHERE file = ? AND start = 8").all(damaged.id)[0]!
+      )
+      const name = Buffer.from(row["data"] as Uint8Array).toString().slice(0, 32)
+      Fs.writeFileSync(`${folderOf(file)}/${name}`, World.bytesOf(4, 9))
+      expect((yield* client.upload()).outcomes).toMatchObject([{
+        state: "failed",
+        error: Option.some(expect.stringContaining("are not those that were added"))
+      }])
+      expect(yield* files.names).toEqual(["a.bin"])
+    }))
+})
+
+/** What a source gives in pieces that the buffer does not ask for, and as a file. */
+describe("Storing", () => {
+  it.scoped("reads a file into two memories in turn, and stores what it read", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      const store = yield* opened(yield* temporaryFile)
+      const client = yield* World.client(transport, {}, { store })
+      for (const size of [0, 1, 3, 4, 5, 8, 11, 40]) {
+        const bytes = World.bytesOf(size)
+        const external: Source.External = {
+          size,
+          version: "1",
+          open: Effect.succeed((into, from) => Effect.sync(() => into.set(bytes.subarray(from, from + into.length))))
+        }
+        const { file } = yield* client.uploader.add({
+          path: `${size}`,
+          source: `/${size}`,
+          name: `${size}`,
+          bytes: () => {
+            throw new Error("not asked")
+          },
+          external: Effect.succeed(external)
+        })
+        expect(file.sha256).toEqual(Option.some(Sha256.of(bytes)))
+        expect((yield* store.read(file.id, 0, size)).bytes).toStrictEqual(new Uint8Array(bytes))
+      }
+    }))
+})
