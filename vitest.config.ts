@@ -23,7 +23,7 @@ export default defineConfig({
     globalSetup: ["test/support/globalSetup.ts"],
     testTimeout: 30_000,
     pool: "forks",
-    poolOptions: { forks: { maxForks: 3 } },
+    poolOptions: { forks: { maxForks: 3, isolate: false } },
     sequence: { sequencer: LongestFirst }
   }
 })

@@ -1,5 +1,5 @@
 /**
- * Run as `node --import tsx bufferChild.ts <file> <what>`. `add`: begins a file, stores two pieces, says so and waits to
+ * Run as `node bufferChild.js <file> <what>`, bundled. `add`: begins a file, stores two pieces, says so and waits to
  * be killed. `claim`: claims the first file, says so and waits. `open`: says so, opens the buffer, says how many files, and ends.
  *
  * @module
