@@ -3,8 +3,12 @@ import { BaseSequencer, type TestSpecification } from "vitest/node"
 
 const longest = [
   "proof/receiver.test.ts",
-  "proof/uploader.test.ts",
   "integration/kill.test.ts",
+  "proof/powerCut.test.ts",
+  "proof/uploader.test.ts",
+  "client/ChunkStoreSqlite.test.ts",
+  "examples/examples.test.ts",
+  "integration/batches.test.ts",
   "hostile/names.test.ts"
 ]
 
@@ -23,7 +27,10 @@ export default defineConfig({
     globalSetup: ["test/support/globalSetup.ts"],
     testTimeout: 30_000,
     pool: "forks",
-    poolOptions: { forks: { maxForks: 3 } },
+    // three, for many tests wait. Files share a process and its modules, so each leaves the process as it found it. None is
+    // ended before the others: Vitest would fail over the second one that idles. There is room for what lives shortly, which
+    // is most of what Effect makes: a sixth less time
+    poolOptions: { forks: { minForks: 3, maxForks: 3, isolate: false, execArgv: ["--max-semi-space-size=64"] } },
     sequence: { sequencer: LongestFirst }
   }
 })

@@ -202,7 +202,7 @@ describe("ChunkStoreSqlite, shared by several users", () => {
       const file = yield* temporaryFile
       yield* using(file, add("/a", someBytes(10)))
       const store = yield* opened(file)
-      const holder = yield* SqliteFiles.child("bufferChild.ts", file, "claim")
+      const holder = yield* SqliteFiles.child(file, "claim")
       yield* Effect.promise(() => holder.printed)
       const id = ChunkStore.FileId.make(1)
       expect((yield* Effect.flip(Effect.scoped(store.claim(id))))._tag).toBe("AlreadyClaimed")
@@ -213,7 +213,7 @@ describe("ChunkStoreSqlite, shared by several users", () => {
   it.scopedLive("removes at start what a killed process was adding", () =>
     Effect.gen(function*() {
       const file = yield* temporaryFile
-      const adder = yield* SqliteFiles.child("bufferChild.ts", file, "add")
+      const adder = yield* SqliteFiles.child(file, "add")
       yield* Effect.promise(() => adder.printed)
       const rows = (table: string) => raw(file, (database) => database.prepare(`SELECT * FROM ${table}`).all().length)
       yield* using(file, Effect.void)
@@ -591,7 +591,7 @@ describe("ChunkStoreSqlite, what other users do", () => {
       const store = yield* opened(file)
       const id = ChunkStore.FileId.make(1)
       const held = Effect.map(Effect.provideService(listed, ChunkStore.ChunkStore, store), ([found]) => found!.held)
-      const holder = yield* SqliteFiles.child("bufferChild.ts", file, "claim")
+      const holder = yield* SqliteFiles.child(file, "claim")
       yield* Effect.promise(() => holder.printed)
       yield* store.setTrouble(id, { reason: "no answer", nextTry: Option.some(5000) })
       expect([yield* held, (yield* store.get(id)).held]).toEqual([true, true])
@@ -615,7 +615,7 @@ describe("ChunkStoreSqlite, what other users do", () => {
       const file = yield* temporaryFile
       yield* using(file, add("/a", someBytes(10)))
       const [store, id] = [yield* opened(file), ChunkStore.FileId.make(1)]
-      const holder = yield* SqliteFiles.child("bufferChild.ts", file, "claim")
+      const holder = yield* SqliteFiles.child(file, "claim")
       yield* Effect.promise(() => holder.printed)
       yield* store.setTrouble(id, { reason: "no answer", nextTry: Option.some(5000) })
       yield* Effect.promise(holder.kill)
@@ -711,7 +711,7 @@ describe("ChunkStoreSqlite, a buffer of version 1", () => {
       const file = yield* temporaryFile
       SqliteFiles.writeVersion1(file, someBytes(10), 20_000)
       for (const delay of [0, 15, 40]) {
-        const opener = yield* SqliteFiles.child("bufferChild.ts", file, "open")
+        const opener = yield* SqliteFiles.child(file, "open")
         yield* Effect.promise(async () => {
           await opener.printed
           await new Promise((resolve) => setTimeout(resolve, delay))
@@ -849,7 +849,7 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
       const bytes = someBytes(40 * MiB)
       SqliteFiles.writeLegacy(file, [...chunksOf("one", bytes, 256 * 1024), ...chunksOf("two", someBytes(1000), 100)])
       for (const delay of [5, 60, 180]) {
-        const taker = yield* SqliteFiles.child("bufferChild.ts", file, "open")
+        const taker = yield* SqliteFiles.child(file, "open")
         yield* Effect.promise(async () => {
           await taker.printed
           await new Promise((resolve) => setTimeout(resolve, delay))
@@ -857,8 +857,8 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
         })
       }
       const [one, other] = [
-        yield* SqliteFiles.child("bufferChild.ts", file, "open"),
-        yield* SqliteFiles.child("bufferChild.ts", file, "open")
+        yield* SqliteFiles.child(file, "open"),
+        yield* SqliteFiles.child(file, "open")
       ]
       expect(yield* Effect.promise(() => Promise.all([one.exited, other.exited]))).toEqual([
         [0, "opening, 2 files"],

@@ -111,7 +111,7 @@ describe("Pieces in files", () => {
   it.scopedLive("go at the next start when their program was killed, also where it had not recorded them", () =>
     Effect.gen(function*() {
       const file = yield* temporaryFile
-      const adder = yield* SqliteFiles.child("bufferChild.ts", file, "add", "1")
+      const adder = yield* SqliteFiles.child(file, "add", "1")
       yield* Effect.promise(() => adder.printed)
       expect(pieces(file)).toHaveLength(2)
       // as if it was killed between the writing of a third one and its record

@@ -245,7 +245,7 @@ const vitest = (folder: string, tests: ReadonlyArray<string>): Promise<boolean> 
 const isKilled = async ({ file, find, replace, tests }: Mutant): Promise<boolean | "lost"> => {
   const folder = await Fs.mkdtemp(Path.join(Os.tmpdir(), "indexedcp-mutant-"))
   try {
-    for (const name of ["src", "test", "package.json", "tsconfig.json", "vitest.config.ts"]) {
+    for (const name of ["src", "test", "scripts", "package.json", "tsconfig.json", "vitest.config.ts"]) {
       await Fs.cp(Path.join(root, name), Path.join(folder, name), { recursive: true })
     }
     await Fs.symlink(Path.join(root, "node_modules"), Path.join(folder, "node_modules"))

@@ -45,6 +45,8 @@ export interface Chunk2 extends AnyChunk {
   readonly size?: number
   /** The text that `Repr-Digest` is of. */
   readonly whole?: string
+  /** The text that `Prefix-Digest` is of; it counts where there is no `digest`. */
+  readonly prefix?: string
   /** `If-Match: *` */
   readonly known: boolean
 }
@@ -54,6 +56,8 @@ export type Chunk = Chunk1 | Chunk2
 export interface Piece {
   readonly offset: number
   readonly bytes: string
+  /** It came with the hash of all bytes up to its end. */
+  readonly isPrefix?: boolean
 }
 
 export interface Upload {
@@ -378,10 +382,24 @@ const finish = (step: Step, key: number): Upload => {
   })
 }
 
+const prefixOf = (chunk: Chunk2): string | undefined => chunk.digest === undefined ? chunk.prefix : undefined
+
+/** All bytes up to a place, if they are here. */
+const upTo = ({ pieces }: Upload, to: number): string | undefined => {
+  let text = ""
+  for (const { bytes, offset } of pieces) {
+    if (text.length >= to || offset !== text.length) break
+    text += bytes
+  }
+  return text.length === to ? text : undefined
+}
+
 /** Makes true what a chunk brought and said: its bytes, the size, the hash of the whole. */
 const commit2 = (step: Step, key: number, chunk: Chunk2, duplicate: boolean): Answer => {
   const upload = step.get(key)!
-  const brought = duplicate || chunk.body === "" ? [] : [{ offset: chunk.offset, bytes: chunk.body }]
+  const brought = duplicate || chunk.body === ""
+    ? []
+    : [{ offset: chunk.offset, bytes: chunk.body, isPrefix: prefixOf(chunk) !== undefined }]
   const pieces = [...upload.pieces, ...brought].sort((a, b) => a.offset - b.offset)
   const size = upload.size ?? chunk.size
   // "bytes past the size: 409"
@@ -397,7 +415,12 @@ const commit2 = (step: Step, key: number, chunk: Chunk2, duplicate: boolean): An
 const repeat2 = (step: Step, upload: Upload, chunk: Chunk2, there: Piece): Answer => {
   if (isCut(chunk)) return gone
   if (chunk.digest !== undefined && chunk.digest !== chunk.body) return refuse(422)
-  if (chunk.body !== there.bytes) return refuse(409)
+  const prefix = there.isPrefix === true ? prefixOf(chunk) : undefined
+  // "A repeat of such a chunk is told by the same `Prefix-Digest`, or by its bytes"
+  const isSame = prefix === undefined
+    ? chunk.body === there.bytes
+    : chunk.body.length === there.bytes.length && prefix === upTo(upload, end(there))
+  if (!isSame) return refuse(409)
   const news = upload.state === "receiving" &&
     ((upload.size === undefined && chunk.size !== undefined) ||
       (upload.whole === undefined && chunk.whole !== undefined))
@@ -410,7 +433,9 @@ const afterComplete = (step: Step, upload: Upload, chunk: Chunk2): Answer => {
   const length = chunk.sized ? chunk.body.length : 0
   if (chunk.offset + length > received(upload)) return refuse(409)
   const there = upload.pieces.find(({ offset }) => offset === chunk.offset)
-  const isSame = there !== undefined && (!chunk.sized || length === there.bytes.length)
+  const isSame = there !== undefined && (!chunk.sized || length === there.bytes.length) &&
+    // its own bytes are not hashed, and no longer where they could be
+    (there.isPrefix !== true || prefixOf(chunk) !== undefined)
   return isSame ? repeat2(step, upload, chunk, there) : receipt2(upload, chunk, true)
 }
 
@@ -420,6 +445,13 @@ const written2 = (step: Step, flight: Flight, chunk: Chunk2): Answer => {
   // "Bytes that were cut off or whose digest is wrong" are never kept
   if (isCut(chunk)) return gone
   if (chunk.digest !== undefined && chunk.digest !== chunk.body) return refuse(422)
+  const prefix = prefixOf(chunk)
+  if (prefix !== undefined) {
+    // "The bytes before must be here"
+    const before = upTo(step.get(flight.key)!, chunk.offset)
+    if (before === undefined) return refuse(503)
+    if (prefix !== before + chunk.body) return refuse(422)
+  }
   return commit2(step, flight.key, chunk, false)
 }
 

@@ -1,7 +1,7 @@
 /**
- * Run as `node --import tsx bufferChild.ts <file> <what>`. `add`: begins a file, stores two pieces, says so and waits to
- * be killed. `claim`: claims the first file, says so and waits. `open`: says so, opens the buffer, says how many files, and ends. A third word is the
- * length of pieces that get files of their own.
+ * Run as `node bufferChild.js <file> <what>`, bundled. `add`: begins a file, stores two pieces, says so and waits to
+ * be killed. `claim`: claims the first file, says so and waits. `open`: says so, opens the buffer, says how many files, and ends. A third word
+ * is the length from which on pieces get files of their own.
  *
  * @module
  */

@@ -62,7 +62,8 @@ export interface Script {
 
 /** A transport that records and follows the script. */
 const scripted = (over: TransportService, script: Script, calls: Array<Call>): TransportService => {
-  const count = (tag: Call["_tag"]) => calls.filter(({ _tag }) => _tag === tag).length
+  let sends = 0
+  let asks = 0
   return {
     send: (out) =>
       Effect.gen(function*() {
@@ -75,7 +76,7 @@ const scripted = (over: TransportService, script: Script, calls: Array<Call>): T
           id: upload?.id,
           length: out.body.length
         }
-        const number = count("send")
+        const number = sends++
         calls.push({ ...send, at: yield* Effect.clockWith((clock) => clock.currentTimeMillis) })
         const proceed = over.send(out)
         return yield* script.send?.(proceed, number, send) ?? proceed
@@ -83,7 +84,7 @@ const scripted = (over: TransportService, script: Script, calls: Array<Call>): T
     sendBatch: over.sendBatch,
     state: (url, id, check) =>
       Effect.gen(function*() {
-        const number = count("ask")
+        const number = asks++
         calls.push({ _tag: "ask", id, at: yield* Effect.clockWith((clock) => clock.currentTimeMillis) })
         const proceed = over.state(url, id, check)
         return yield* script.ask?.(proceed, number) ?? proceed

@@ -46,6 +46,12 @@ export const faults: ReadonlySet<string> = new Set([
   "disk failed"
 ])
 
+const withoutPrefix = (chunk: Chunk): Chunk => {
+  if (chunk.revision === 1) return chunk
+  const { prefix: _prefix, ...rest } = chunk
+  return rest
+}
+
 /** Whether a chunk whose body stalls half-way is in flight then, holding a claim: not refused, not compared. */
 export const isAwaited = (world: World, chunk: Chunk): boolean => {
   if (chunk.body.length <= (chunk.sized ? 0 : 1)) return false
@@ -79,6 +85,13 @@ export class Commands {
 
   /** The next command, drawn in view of what a world holds. */
   next(world: World): Command {
+    const command = this.draw(world)
+    // who comes with the hash of all bytes before waits for those that are on their way, which nothing here does
+    const waits = "chunk" in command && (world.flights.length > 0 || command._tag === "begin")
+    return waits ? { ...command, chunk: withoutPrefix(command.chunk) } : command
+  }
+
+  private draw(world: World): Command {
     const { chance } = this
     const inFlight = world.flights.length > 0
     const what = chance.weighted({
@@ -248,7 +261,8 @@ export class Commands {
       body: chance.odds(0.03) ? chance.text(body.length + chance.below(2)) : body,
       sized: chance.odds(0.8),
       known: chance.odds(isKnown ? 0.6 : 0.03),
-      ...(chance.odds(0.5) ? { digest: body } : {}),
+      ...(chance.odds(0.4) ? { digest: body } : {}),
+      ...(chance.odds(0.5) ? { prefix: file.content.slice(0, offset) + body } : {}),
       ...(chance.odds(tells) ? { size: file.content.length + (wrong ? chance.below(3) : 0) } : {}),
       ...(chance.odds(tells * 0.7) ? { whole: wrong ? "something else" : file.content } : {})
     }

@@ -96,27 +96,31 @@ const sameFiles = (a: Record<string, string>, b: Record<string, string>): boolea
   return names.length === Object.keys(b).length && names.every((name) => a[name] === b[name])
 }
 
-const texts = new WeakMap<Model.World, string>()
+/** What a value looks like as a text, made once: none of them changes. */
+const textOf = <A extends object>(make: (value: A) => string): (value: A) => string => {
+  const texts = new WeakMap<A, string>()
+  return (value) => {
+    const before = texts.get(value)
+    if (before !== undefined) return before
+    const text = make(value)
+    texts.set(value, text)
+    return text
+  }
+}
+
+const uploadText = textOf((upload: Model.Upload) => JSON.stringify({ ...upload, key: 0 }))
 
 /** A world as a text, in which uploads are numbered anew: their keys are nobody's business. */
-const canonical = (world: Model.World): string => {
-  const before = texts.get(world)
-  if (before !== undefined) return before
-  const text = textOf(world)
-  texts.set(world, text)
-  return text
-}
-
-const textOf = ({ flights, names, uploads }: Model.World): string => {
+const canonical = textOf(({ flights, names, uploads }: Model.World) => {
   const numbers = new Map(uploads.map(({ key }, at) => [key, at]))
-  return JSON.stringify([
-    uploads.map((upload) => ({ ...upload, key: 0 })),
-    Object.entries(names)
-      .map(([name, there]) => [name, typeof there === "number" ? numbers.get(there) : there])
+  return [
+    ...uploads.map(uploadText),
+    ...Object.entries(names)
+      .map(([name, there]) => JSON.stringify([name, typeof there === "number" ? numbers.get(there) : there]))
       .sort(),
-    flights.map((flight) => ({ ...flight, key: numbers.get(flight.key) }))
-  ])
-}
+    ...flights.map((flight) => JSON.stringify({ ...flight, key: numbers.get(flight.key) }))
+  ].join("\n")
+})
 
 /** Each world once. */
 const distinct = (worlds: ReadonlyArray<Model.World>): ReadonlyArray<Model.World> =>

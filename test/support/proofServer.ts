@@ -191,7 +191,7 @@ const requestOf = (chunk: Chunk, body: Body.Body): Receiver.ReceiveRequest => {
         offset: chunk.offset,
         size: Option.fromNullable(chunk.size),
         sha256: digest(chunk.whole),
-        prefixDigest: Option.none(),
+        prefixDigest: chunk.digest === undefined ? digest(chunk.prefix) : Option.none(),
         known: chunk.known
       })
     },

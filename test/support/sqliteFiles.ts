@@ -9,7 +9,7 @@ import * as Fs from "node:fs"
 import { createRequire } from "node:module"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { fileURLToPath } from "node:url"
+import { inject } from "vitest"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 
@@ -203,12 +203,11 @@ export interface Child {
   readonly kill: () => Promise<unknown>
 }
 
-/** Runs a script of this folder in a process of its own; it is killed when the scope closes. */
-export const child = (script: string, ...args: ReadonlyArray<string>) =>
+/** Uses a buffer in a process of its own, see `bufferChild.ts`; it is killed when the scope closes. */
+export const child = (file: string, what: "add" | "claim" | "open", ...more: ReadonlyArray<string>) =>
   Effect.acquireRelease(
     Effect.sync((): Child => {
-      const path = fileURLToPath(new URL(`./${script}`, import.meta.url))
-      const running = spawn(process.execPath, ["--import", "tsx", path, ...args], {
+      const running = spawn(process.execPath, [Path.join(inject("programs"), "bufferChild.js"), file, what, ...more], {
         stdio: ["ignore", "pipe", "inherit"]
       })
       let text = ""
@@ -218,7 +217,7 @@ export const child = (script: string, ...args: ReadonlyArray<string>) =>
       )
       const printed = new Promise<string>((resolve, reject) => {
         running.stdout.once("data", (text) => resolve(String(text)))
-        running.once("exit", () => reject(new Error(`${script} ended early`)))
+        running.once("exit", () => reject(new Error("The child ended early")))
       })
       printed.catch(() => {})
       return { pid: running.pid!, printed, exited, kill: () => (running.kill("SIGKILL"), exited) }

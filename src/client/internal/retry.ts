@@ -93,7 +93,8 @@ export const patience = (options: RetryOptions, pause: Pause) => {
             cause: error
           })
         }
-        const delay = Math.min(yield* delayOf(error, failures, options), left)
+        // whole milliseconds: of a fraction, rounding may leave a rest that no clock ever passes
+        const delay = Math.ceil(Math.min(yield* delayOf(error, failures, options), left))
         failures++
         yield* pause(error, delay)
       })) satisfies Wait
