@@ -19,6 +19,7 @@ interface Mutant {
 
 const revision1 = "test/server/ReceiverRevision1.test.ts"
 const revision2 = "test/server/ReceiverRevision2.test.ts"
+const prefix = "test/server/PrefixDigest.test.ts"
 const powerCut = "test/proof/powerCut.test.ts"
 const abandoned = "test/server/Abandoned.test.ts"
 
@@ -57,6 +58,34 @@ const mutants: ReadonlyArray<Mutant> = [
     find: "chunk.contentDigest.value === body.sha256",
     replace: "body.sha256.length > 0",
     tests: [revision2]
+  },
+  {
+    bug: "does not check the hash of all bytes up to a chunk's end",
+    file: "src/server/internal/wholeHash.ts",
+    find: "hasher.copy().digest() !== extent.sha256",
+    replace: "extent.length === 0",
+    tests: [prefix]
+  },
+  {
+    bug: "keeps in the hash of the whole what was not recorded",
+    file: "src/server/internal/revision2.ts",
+    find: "() => wholeHash.forget(upload.key)",
+    replace: "() => Effect.void",
+    tests: [prefix]
+  },
+  {
+    bug: "takes a chunk by the hash of all bytes up to its end without those before",
+    file: "src/server/internal/wholeHash.ts",
+    find: "if (running.at !== extent.offset) return Option.none()",
+    replace: "",
+    tests: [prefix]
+  },
+  {
+    bug: "removes the file of a piece that is still needed",
+    file: "src/client/internal/pieceFiles.ts",
+    find: "sql`DELETE FROM loose WHERE name = ${name}`",
+    replace: "sql`UPDATE loose SET owner = NULL WHERE name = ${name}`",
+    tests: ["test/client/PieceFiles.test.ts"]
   },
   {
     bug: "does not check the digest of the whole file",
