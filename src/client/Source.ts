@@ -123,13 +123,12 @@ const foundAs = (
   return {
     size: Number(info.size),
     version,
-    bytes: Effect.scoped(Effect.gen(function*() {
-      const handle = yield* fileSystem.open(absolute)
-      const bytes = new Uint8Array(Number(info.size))
-      yield* fill(handle, bytes)
+    bytes: Effect.zipWith(
+      fileSystem.readFile(absolute),
       // behind the reading, as above
-      return versionOf(yield* handle.stat) === version ? Option.some(bytes) : Option.none()
-    })).pipe(Effect.catchAll(() => Effect.succeedNone)),
+      fileSystem.stat(absolute),
+      (bytes, now) => versionOf(now) === version ? Option.some(bytes) : Option.none()
+    ).pipe(Effect.catchAll(() => Effect.succeedNone)),
     open: fileSystem.open(absolute).pipe(
       Effect.tap((handle) => Effect.filterOrFail(handle.stat, (now) => versionOf(now) === version, changed)),
       Effect.map(read),

@@ -180,24 +180,27 @@ describe("Pieces in files", () => {
       const file = yield* temporaryFile
       const store = yield* opened(file)
       const { files, transport } = yield* World.server
-      const client = yield* World.client(transport, {}, { store })
-      const bytes = World.bytesOf(20)
+      const chunkSize = 2 * 1024 * 1024
+      const client = yield* World.client(transport, {}, { store, chunkSize, largestBody: chunkSize })
+      const bytes = World.bytesOf(5 * chunkSize)
       yield* client.add("a.bin", bytes)
       expect((yield* client.upload()).outcomes).toMatchObject([{ state: "delivered" }])
-      expect(yield* World.content(files, "a.bin")).toEqual(bytes)
+      expect(Sha256.of((yield* World.content(files, "a.bin"))!)).toBe(Sha256.of(bytes))
       const prefixes = client.sends().map(({ headers }) => headers["prefix-digest"])
-      expect(prefixes).toEqual([
+      // later ones may be shorter: the test clock makes each request a long one
+      expect(prefixes.slice(0, 3)).toEqual([
         undefined,
-        ...[8, 12, 16, 20].map((end) => Sha256.toHeader(Sha256.of(bytes.subarray(0, end))))
+        ...[2, 3].map((chunks) => Sha256.toHeader(Sha256.of(bytes.subarray(0, chunks * chunkSize))))
       ])
 
       const damaged = yield* client.add("b.bin", bytes)
       const row = raw(
         file,
-        (database) => database.prepare("SELECT data FROM pieces WHERE file = ? AND start = 8").all(damaged.id)[0]!
+        (database) =>
+          database.prepare("SELECT data FROM pieces WHERE file = ? AND start = ?").all(damaged.id, 2 * chunkSize)[0]!
       )
       const name = Buffer.from(row["data"] as Uint8Array).toString().slice(0, 32)
-      Fs.writeFileSync(`${folderOf(file)}/${name}`, World.bytesOf(4, 9))
+      Fs.writeFileSync(`${folderOf(file)}/${name}`, World.bytesOf(chunkSize, 9))
       expect((yield* client.upload()).outcomes).toMatchObject([{
         state: "failed",
         error: Option.some(expect.stringContaining("are not those that were added"))

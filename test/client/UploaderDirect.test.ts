@@ -5,7 +5,7 @@
  */
 import * as NodeContext from "@effect/platform-node/NodeContext"
 import { describe, expect, it } from "@effect/vitest"
-import { Chunk, Effect, Fiber, Option, Stream, TestClock } from "effect"
+import { Array as Arr, Chunk, Effect, Fiber, Option, Stream, TestClock } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Source from "../../src/client/Source.ts"
@@ -55,6 +55,9 @@ const send = (uploader: Uploader.Uploader["Type"], source: Source.Source) =>
     Effect.map((events) => events.at(-1) as Extract<UploadEvent, { readonly _tag: "Finished" }>)
   )
 
+/** Chunks that are worth one hash for them and the whole file. */
+const long = { chunkSize: 2 * 1024 * 1024, largestBody: 2 * 1024 * 1024 }
+
 describe("Uploader, direct", () => {
   it.scoped("sends a file from where it lies, and copies nothing into the buffer", () =>
     Effect.gen(function*() {
@@ -81,36 +84,43 @@ describe("Uploader, direct", () => {
       const { files, transport } = yield* World.server
       const { sends, uploader } = yield* client(transport, {
         send: (proceed, number) => number === 3 ? Effect.fail(World.lost) : proceed
-      })
-      const { source } = changeable(bytesOf(24))
+      }, long)
+      const bytes = bytesOf(6 * long.chunkSize)
+      const { source } = changeable(bytes)
       expect(yield* World.inTime(send(uploader, source))).toMatchObject({ state: "delivered" })
-      const digests = sends().map(({ headers, offset }) => [
-        offset,
-        headers["content-digest"] !== undefined,
-        headers["prefix-digest"]
-      ])
-      const prefix = (end: number) => Sha256.toHeader(Sha256.of(bytesOf(24).subarray(0, end)))
-      expect(digests).toEqual([
+      const [before, after] = Arr.splitAt(
+        sends().map(({ headers, offset }) => [
+          offset! / long.chunkSize,
+          headers["content-digest"] !== undefined,
+          headers["prefix-digest"]
+        ]),
+        4
+      )
+      const prefix = (chunks: number) => Sha256.toHeader(Sha256.of(bytes.subarray(0, chunks * long.chunkSize)))
+      expect(before).toEqual([
         // what it takes is shown by its first answer
         [0, true, undefined],
-        [4, false, prefix(8)],
-        [8, false, prefix(12)],
-        [12, false, prefix(16)],
-        [12, true, undefined],
-        [16, true, undefined],
-        [20, true, undefined]
+        [1, false, prefix(2)],
+        [2, false, prefix(3)],
+        [3, false, prefix(4)]
       ])
-      expect(yield* content(files, "big.bin")).toEqual(bytesOf(24))
+      expect(after[0]).toEqual([3, true, undefined])
+      expect(after.every(([, isContent]) => isContent)).toBe(true)
+      expect(Sha256.of((yield* content(files, "big.bin"))!)).toBe(Sha256.of(bytes))
     }))
 
   it.scoped("hashes each chunk by itself for a server that does not say that it takes anything else", () =>
     Effect.gen(function*() {
       const { transport } = yield* World.server
-      const { sends, uploader } = yield* client({
-        ...transport,
-        send: (out) => Effect.map(transport.send(out), ({ limit, receipt }) => ({ limit, receipt }))
-      })
-      yield* send(uploader, changeable(bytesOf(12)).source)
+      const { sends, uploader } = yield* client(
+        {
+          ...transport,
+          send: (out) => Effect.map(transport.send(out), ({ limit, receipt }) => ({ limit, receipt }))
+        },
+        {},
+        long
+      )
+      yield* send(uploader, changeable(bytesOf(3 * long.chunkSize)).source)
       expect(sends().map(({ headers }) => headers["content-digest"] !== undefined)).toEqual([true, true, true])
     }))
 

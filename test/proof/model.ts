@@ -385,7 +385,7 @@ const finish = (step: Step, key: number): Upload => {
 const prefixOf = (chunk: Chunk2): string | undefined => chunk.digest === undefined ? chunk.prefix : undefined
 
 /** All bytes up to a place, if they are here. */
-const upTo = ({ pieces }: Upload, to: number): string | undefined => {
+export const upTo = ({ pieces }: Pick<Upload, "pieces">, to: number): string | undefined => {
   let text = ""
   for (const { bytes, offset } of pieces) {
     if (text.length >= to || offset !== text.length) break

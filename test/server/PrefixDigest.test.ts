@@ -1,7 +1,8 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Deferred, Effect, Exit, Fiber, FiberId, Layer, Scope } from "effect"
+import { Deferred, Effect, Exit, Fiber, FiberId, Layer, Option, Scope, TestClock } from "effect"
 import { ServerFailure } from "../../src/protocol/ProtocolError.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
+import { UploadId } from "../../src/protocol/UploadId.ts"
 import * as Receiver from "../../src/server/Receiver.ts"
 import { cut, text } from "../contract/UploadStore.ts"
 import { bodyOf, layer, layerOver, layerParts, names, refusal, send2, shown, state } from "../support/rawReceiver.ts"
@@ -89,12 +90,32 @@ describe("Receiver, Prefix-Digest", () => {
       expect(yield* shown("a.txt")).toBe("abcdefghi")
     }).pipe(Effect.provide(layer())))
 
+  it.effect("waits for the bytes before also when they come after it", () =>
+    Effect.gen(function*() {
+      const second = yield* Effect.fork(sendPrefix(3, "def", "abcdef"))
+      const third = yield* Effect.fork(sendPrefix(6, "ghi", "abcdefghi", { size: 9 }))
+      yield* TestClock.adjust("4 seconds")
+      yield* sendPrefix(0, "abc", "abc")
+      expect(yield* Fiber.join(second)).toMatchObject({ duplicate: false })
+      expect(yield* Fiber.join(third)).toMatchObject({ complete: true, sha256: hash("abcdefghi") })
+      const other = { id: UploadId.make("u2"), name: "b" }
+      const next = yield* Effect.fork(sendPrefix(3, "def", "abcdef", { ...other, size: 6 }))
+      yield* TestClock.adjust("4 seconds")
+      yield* send2(0, "abc", { ...other, contentDigest: hash("abc") })
+      expect(yield* Fiber.join(next)).toMatchObject({ complete: true, sha256: hash("abcdef") })
+    }).pipe(Effect.provide(layer())))
+
   it.effect("keeps nothing, and asks for the bytes before, where nobody is sending them or their request fails", () =>
     Effect.gen(function*() {
-      expect(yield* refusal(sendPrefix(3, "def", "abcdef"))).toBe(503)
+      const alone = yield* Effect.fork(refusal(sendPrefix(3, "def", "abcdef")))
+      yield* TestClock.adjust("4999 millis")
+      expect(yield* Fiber.poll(alone)).toEqual(Option.none())
+      yield* TestClock.adjust("1 millis")
+      expect(yield* Fiber.join(alone)).toBe(503)
       const first = yield* Effect.fork(Effect.flip(sendPrefix(0, cut(3, text("ab")), "abc")))
       const second = yield* Effect.fork(refusal(sendPrefix(3, "def", "abcdef")))
       expect((yield* Fiber.join(first))._tag).toBe("BodyCut")
+      yield* TestClock.adjust("5 seconds")
       expect(yield* Fiber.join(second)).toBe(503)
       expect(yield* state()).toMatchObject({ bytesReceived: 0 })
       yield* send2(3, "def", { contentDigest: hash("def"), size: 6 })
@@ -146,7 +167,7 @@ describe("Receiver, Prefix-Digest", () => {
         complete: true
       })
       const name = "/data/b.txt"
-      const id = { id: "u2" as never, name }
+      const id = { id: UploadId.make("u2"), name }
       yield* during(Effect.zipRight(sendPrefix(0, "abc", "abc", id), sendPrefix(3, "def", "abcdef", id)))
       expect(yield* during(send2(6, "g", { ...id, size: 7 }))).toMatchObject({ complete: true })
       expect(yield* during(names)).toEqual(["a.txt", "b.txt"])

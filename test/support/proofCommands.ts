@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type Chunk, type Chunk1, type Chunk2, receive, type World } from "../proof/model.ts"
+import { type Chunk, type Chunk1, type Chunk2, receive, upTo, type World } from "../proof/model.ts"
 import type { Fuse } from "./proofFuse.ts"
 import type { Chance } from "./proofRun.ts"
 
@@ -46,6 +46,12 @@ export const faults: ReadonlySet<string> = new Set([
   "disk failed"
 ])
 
+const hasGap = ({ uploads }: World, chunk: Chunk): boolean => {
+  if (chunk.revision === 1) return false
+  const upload = uploads.find(({ id, principal }) => id === chunk.id && principal === chunk.principal)
+  return upTo(upload ?? { pieces: [] }, chunk.offset) === undefined
+}
+
 const withoutPrefix = (chunk: Chunk): Chunk => {
   if (chunk.revision === 1) return chunk
   const { prefix: _prefix, ...rest } = chunk
@@ -86,9 +92,11 @@ export class Commands {
   /** The next command, drawn in view of what a world holds. */
   next(world: World): Command {
     const command = this.draw(world)
-    // who comes with the hash of all bytes before waits for those that are on their way, which nothing here does
-    const waits = "chunk" in command && (world.flights.length > 0 || command._tag === "begin")
-    return waits ? { ...command, chunk: withoutPrefix(command.chunk) } : command
+    // who comes with the hash of all bytes before waits for those, which nothing here does
+    const waits = (chunk: Chunk) => world.flights.length > 0 || command._tag === "begin" || hasGap(world, chunk)
+    const prompt = (chunk: Chunk) => waits(chunk) ? withoutPrefix(chunk) : chunk
+    if (command._tag === "burst") return { ...command, chunks: command.chunks.map(prompt) }
+    return "chunk" in command ? { ...command, chunk: prompt(command.chunk) } : command
   }
 
   private draw(world: World): Command {

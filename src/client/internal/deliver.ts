@@ -27,6 +27,9 @@ const mostDamaged = 5
 /** How often a file whose upload the server forgot is begun anew. */
 const mostAnew = 3
 
+/** Bytes of bodies whose hash is worth waiting for all that come before them. */
+const longBody = 2 * 1024 * 1024
+
 /** Milliseconds. A server of revision 2 is asked what it has: not each answer is worth a transaction. */
 const recordPause = 1000
 
@@ -143,7 +146,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   const exchange = (range: Ranges.Range) =>
     Effect.suspend(() => {
       const bytes = range[1] - range[0]
-      const prefix = isSmooth && pace.prefix()
+      const prefix = isSmooth && bytes >= longBody && pace.prefix()
       const outgoing = (options: ReadOptions) =>
         Delivery.outgoing(parts, file, range, Option.some({ id, known }), options)
       return Option.isSome(revision)

@@ -54,6 +54,15 @@ interface Settled {
 const saying = (body: Body.Body, { prefixDigest }: ChunkUpload): Body.Body =>
   Option.match(prefixDigest, { onNone: () => body, onSome: (said) => ({ ...body, said }) })
 
+/** How long bytes are waited for that nobody has begun to send. */
+const patienceForBefore = "5 seconds"
+
+const missing = (offset: number) =>
+  new Busy({
+    message: `Bytes before ${offset} are missing, so Prefix-Digest says nothing; send them first, or Content-Digest`,
+    retryAfter: 1
+  })
+
 const contradicts = <A>(known: Option.Option<A>, said: Option.Option<A>) =>
   Option.isSome(known) && Option.isSome(said) && known.value !== said.value
 
@@ -125,33 +134,37 @@ export const make = (
 
   /**
    * Puts stored bytes that came with a `Prefix-Digest` into the hash of the whole, behind all before them. Those may be on
-   * their way still.
+   * their way still, or about to come on another connection.
    */
   const join = (
     upload: Upload,
-    { fence }: { readonly fence: number },
+    claim: { readonly fence: number },
     extent: Extent
   ): Effect.Effect<void, DigestMismatch | Busy | StoreError | LedgerError> =>
-    Effect.flatMap(
-      wholeHash.extend(upload.key, extent),
-      Option.match({
-        onSome: (isRight): Effect.Effect<void, DigestMismatch> =>
-          isRight ? writers.hashed(fence) : mismatch(
-            `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
-          ),
-        onNone: () =>
-          Effect.if(writers.before(upload.key, extent.offset), {
-            onTrue: () => join(upload, { fence }, extent),
-            onFalse: () =>
-              new Busy({
-                message:
-                  `Bytes before ${extent.offset} are missing, so Prefix-Digest says nothing; send them first, or ` +
-                  "Content-Digest",
-                retryAfter: 1
-              })
-          })
+    Effect.suspend(() => {
+      const moved = wholeHash.moved(upload.key)
+      const again = () => join(upload, claim, extent)
+      const awaited = Effect.if(writers.before(upload.key, extent.offset), {
+        onTrue: again,
+        onFalse: () =>
+          Effect.timeoutOption(moved, patienceForBefore).pipe(
+            Effect.flatMap((has) =>
+              Option.isSome(has) ? Effect.succeed(true) : writers.before(upload.key, extent.offset)
+            ),
+            Effect.flatMap((isThere) => isThere ? again() : missing(extent.offset))
+          )
       })
-    )
+      return Effect.flatMap(
+        wholeHash.extend(upload.key, extent),
+        Option.match({
+          onSome: (isRight): Effect.Effect<void, DigestMismatch> =>
+            isRight ? writers.hashed(claim.fence) : mismatch(
+              `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
+            ),
+          onNone: () => awaited
+        })
+      )
+    })
 
   const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
     claim._tag === "Repeat"

@@ -5,7 +5,10 @@
  * @internal
  */
 import type * as Context from "effect/Context"
+import * as Deferred from "effect/Deferred"
 import * as Effect from "effect/Effect"
+import * as Exit from "effect/Exit"
+import * as FiberId from "effect/FiberId"
 import * as Option from "effect/Option"
 import type * as Scope from "effect/Scope"
 import * as Sha256 from "../../protocol/Sha256.ts"
@@ -16,8 +19,17 @@ interface Running {
   hasher: Sha256.Hasher
   /** So many bytes from the start are in the hash. */
   at: number
+  /** Done when that becomes more. */
+  moved: Deferred.Deferred<void>
   readonly one: Effect.Semaphore
   following: boolean
+}
+
+const move = (running: Running, at: number): void => {
+  const { moved } = running
+  running.at = at
+  running.moved = Deferred.unsafeMake(FiberId.none)
+  Deferred.unsafeDone(moved, Exit.void)
 }
 
 const end = ({ length, offset }: Extent): number => offset + length
@@ -38,7 +50,13 @@ export const make = (
   const of = (key: UploadKey): Running => {
     const known = all.get(key)
     if (known !== undefined) return known
-    const fresh = { hasher: Sha256.make(), at: 0, one: Effect.unsafeMakeSemaphore(1), following: false }
+    const fresh: Running = {
+      hasher: Sha256.make(),
+      at: 0,
+      moved: Deferred.unsafeMake(FiberId.none),
+      one: Effect.unsafeMakeSemaphore(1),
+      following: false
+    }
     all.set(key, fresh)
     return fresh
   }
@@ -58,7 +76,7 @@ export const make = (
           yield* turns.withPermits(1)(
             store.read(key, ledger.extents(key), [running.at, to], running.hasher.update)
           )
-          running.at = to
+          move(running, to)
         }
       }
     })
@@ -122,11 +140,14 @@ export const make = (
             )
             if (hasher.copy().digest() !== extent.sha256) return Option.some(false)
             running.hasher = hasher
-            running.at = end(extent)
+            move(running, end(extent))
             return Option.some(true)
           })
         )
       }),
+
+    /** Waits until more bytes are in the hash than there are when this is called. */
+    moved: (key: UploadKey): Effect.Effect<void> => Deferred.await(of(key).moved),
 
     hashOf,
 
