@@ -56,6 +56,17 @@ describe("Receiver, Prefix-Digest", () => {
       })
     }).pipe(Effect.provide(layer())))
 
+  it.effect("reads nothing again because of a chunk that it refused", () => {
+    const { bytes, store } = counting()
+    return Effect.gen(function*() {
+      yield* sendPrefix(0, "abc", "abc")
+      expect(yield* refusal(sendPrefix(3, "X", "abcd"))).toBe(422)
+      expect(yield* refusal(sendPrefix(9, "j", "abcdefghij"))).toBe(503)
+      yield* sendPrefix(3, "d", "abcd", { size: 4 })
+      expect(bytes()).toBe("abc".length + "X".length + "d".length)
+    }).pipe(Effect.provide(store))
+  })
+
   it.effect("looks at Content-Digest where there are both", () =>
     Effect.gen(function*() {
       yield* send2(0, "abc", { contentDigest: hash("abc") })

@@ -167,7 +167,10 @@ export const make = (
         const written = Option.some({ fence: claim.fence, extent, isPrefix })
         const settled = settle(said(request, chunk, upload, written), false)
         return yield* isPrefix
-          ? Effect.onError(Effect.zipRight(join(upload, claim, extent), settled), () => wholeHash.forget(upload.key))
+          ? Effect.onError(
+            Effect.zipRight(join(upload, claim, extent), settled),
+            () => wholeHash.retract(upload.key, extent)
+          )
           : settled
       }))
 
