@@ -132,26 +132,22 @@ export const make = (
     { fence }: { readonly fence: number },
     extent: Extent
   ): Effect.Effect<void, DigestMismatch | Busy | StoreError | LedgerError> =>
-    Effect.flatMap(
-      wholeHash.extend(upload.key, extent),
-      Option.match({
-        onSome: (isRight): Effect.Effect<void, DigestMismatch> =>
-          isRight ? writers.hashed(fence) : mismatch(
-            `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
-          ),
-        onNone: () =>
-          Effect.if(writers.before(upload.key, extent.offset), {
-            onTrue: () => join(upload, { fence }, extent),
-            onFalse: () =>
-              new Busy({
-                message:
-                  `Bytes before ${extent.offset} are missing, so Prefix-Digest says nothing; send them first, or ` +
-                  "Content-Digest",
-                retryAfter: 1
-              })
-          })
+    Effect.gen(function*() {
+      // looked for first: who ends meanwhile has committed them
+      const before = yield* writers.before(upload.key, extent.offset)
+      const isRight = yield* wholeHash.extend(upload.key, extent)
+      if (Option.isSome(isRight)) {
+        return yield* isRight.value ? writers.hashed(fence) : mismatch(
+          `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
+        )
+      }
+      if (Option.isSome(before)) return yield* Effect.zipRight(before.value, join(upload, { fence }, extent))
+      return yield* new Busy({
+        message: `Bytes before ${extent.offset} are missing, so Prefix-Digest says nothing; send them first, or ` +
+          "Content-Digest",
+        retryAfter: 1
       })
-    )
+    })
 
   const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
     claim._tag === "Repeat"
