@@ -140,6 +140,17 @@ describe("Pieces in files", () => {
       expect(pieces(file)).toEqual([])
     }))
 
+  it.scoped("are written when the disk has it that they may have to go", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const commits = yield* SqliteFiles.commits((setting) => [setting("synchronous") === 2, pieces(file).length])
+      const store = yield* opened(file)
+      const id = yield* store.begin(newFile("/a"))
+      commits.length = 0
+      yield* store.append(id, someBytes(4))
+      expect(commits).toEqual([[true, 0], [false, 1]])
+    }))
+
   it.scoped("are removed when the disk has it that their records are", () =>
     Effect.gen(function*() {
       const file = yield* temporaryFile
@@ -169,7 +180,7 @@ describe("Pieces in files", () => {
       const clear = yield* Effect.once(Effect.sync(() => raw(file, (database) => database.exec("DELETE FROM loose"))))
       const files = PieceFiles.make({
         ...database,
-        writeUnsynced: (statements) => Effect.zipLeft(database.writeUnsynced(statements), clear)
+        write: (statements) => Effect.zipLeft(database.write(statements), clear)
       })
       expect(
         yield* Effect.flip(files.write(1, someBytes(4), () => Effect.fail("gone")))

@@ -157,7 +157,8 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
     ) =>
       Effect.suspend(() => {
         const name = Crypto.randomBytes(nameLength / 2).toString("hex")
-        return writeUnsynced(sql`INSERT INTO loose (name, owner) VALUES (${name}, ${owner})`).pipe(
+        // durable: after a loss of power nobody would know of the file
+        return write(sql`INSERT INTO loose (name, owner) VALUES (${name}, ${owner})`).pipe(
           Effect.zipRight(attempt("written", () => put(name, bytes))),
           Effect.zipRight(record(name, sql`DELETE FROM loose WHERE name = ${name}`)),
           Effect.onError(() =>
