@@ -3,11 +3,14 @@
  *
  * @module
  */
+import type { SqlError } from "@effect/sql/SqlError"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Effect, Exit, Layer, Option, Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
 import * as Fs from "node:fs"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
+import * as PieceFiles from "../../src/client/internal/pieceFiles.ts"
+import * as SqliteDatabase from "../../src/client/internal/sqliteDatabase.ts"
 import type * as Source from "../../src/client/Source.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
@@ -135,6 +138,135 @@ describe("Pieces in files", () => {
       expect(pieces(file)).toHaveLength(3)
       yield* using(file, Effect.void)
       expect(pieces(file)).toEqual([])
+    }))
+
+  it.scoped("are written when the disk has it that they may have to go", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const commits = yield* SqliteFiles.commits((setting) => [setting("synchronous") === 2, pieces(file).length])
+      const store = yield* opened(file)
+      const id = yield* store.begin(newFile("/a"))
+      commits.length = 0
+      yield* store.append(id, someBytes(4))
+      expect(commits).toEqual([[true, 0], [false, 1]])
+    }))
+
+  it.scoped("are removed when the disk has it that their records are", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const commits = yield* SqliteFiles.commits((setting) => ({
+        isSynced: setting("synchronous") === 2,
+        log: Fs.existsSync(`${file}-wal`) ? Fs.statSync(`${file}-wal`).size : 0,
+        left: pieces(file).length
+      }))
+      const store = yield* opened(file)
+      const { file: id } = yield* Effect.provideService(add("/a", someBytes(8)), ChunkStore.ChunkStore, store)
+      yield* store.startDelivery(id, delivery)
+      yield* store.remember(id, { revision: Option.some(2) })
+      raw(file, (database) => database.pragma("wal_checkpoint(TRUNCATE)"))
+      commits.length = 0
+      yield* store.settle(id, 0, 4, { free: true })
+      expect(commits.map(({ isSynced, left }) => [isSynced, left])).toEqual([[false, 2], [true, 2], [false, 1]])
+      // what changes nothing is not synced
+      expect(commits[2]!.log).toBeGreaterThan(commits[1]!.log)
+    }))
+
+  it.scoped("go when their owner was taken for dead before it wrote them", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(file, Effect.void)
+      const database = yield* SqliteDatabase.open(file)
+      // as another program does, that sweeps as soon as it can
+      const clear = yield* Effect.once(Effect.sync(() => raw(file, (database) => database.exec("DELETE FROM loose"))))
+      const files = PieceFiles.make({
+        ...database,
+        write: (statements) => Effect.zipLeft(database.write(statements), clear)
+      })
+      expect(
+        yield* Effect.flip(files.write(1, someBytes(4), () => Effect.fail("gone")))
+      ).toBe("gone")
+      expect(pieces(file)).toEqual([])
+    }))
+
+  it.scoped("stay when it is not told that their record was made", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const id = yield* store.begin(newFile("/a"))
+      const database = yield* SqliteDatabase.open(file)
+      const files = PieceFiles.make(database)
+      const record = (name: string, keep: Effect.Effect<unknown, SqlError>) =>
+        database.write(
+          Effect.zipRight(
+            database.sql`INSERT INTO pieces (file, start, length, sha256, encoding, data)
+              VALUES (${id}, 0, 4, ${Sha256.empty}, 1, ${PieceFiles.toData({ name, prefix: Sha256.empty })})`,
+            keep
+          )
+        )
+      yield* Effect.flip(
+        files.write(1, someBytes(4), (name, keep) => Effect.zipRight(record(name, keep), Effect.fail("interrupted")))
+      )
+      expect(pieces(file)).toHaveLength(1)
+      expect(loose(file)).toBe(0)
+    }))
+
+  it.scopedLive("are on the disk before any of their files is sealed, also while another one is", () =>
+    Effect.gen(function*() {
+      if (isWindows) return
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const [a, b] = [yield* store.begin(newFile("/a")), yield* store.begin(newFile("/b"))]
+      yield* store.append(a, someBytes(4))
+      yield* store.append(b, someBytes(4))
+      const [asked, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const handle = yield* Effect.promise(() => Fs.promises.open(file))
+      const prototype = Object.getPrototypeOf(handle) as typeof handle
+      yield* Effect.promise(() => handle.close())
+      const { sync } = prototype
+      yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          prototype.sync = async function() {
+            await Effect.runPromise(Effect.zipRight(Deferred.succeed(asked, undefined), Deferred.await(gate)))
+            return sync.call(this)
+          }
+        }),
+        () =>
+          Effect.zipRight(
+            Effect.sync(() => void (prototype.sync = sync)),
+            Deferred.succeed(gate, undefined)
+          )
+      )
+      const seal = (id: ChunkStore.FileId) => Effect.fork(store.seal(id, { size: 4, sha256: Sha256.empty }))
+      const first = yield* seal(a)
+      yield* Deferred.await(asked)
+      const second = yield* seal(b)
+      yield* Effect.sleep("100 millis")
+      const sealed = Effect.provideService(listed, ChunkStore.ChunkStore, store)
+      expect(yield* sealed).toEqual([])
+      yield* Deferred.succeed(gate, undefined)
+      yield* Fiber.join(first)
+      yield* Fiber.join(second)
+      expect(yield* sealed).toHaveLength(2)
+    }))
+
+  it.scoped("are the same under every name of the database", () =>
+    Effect.gen(function*() {
+      if (isWindows) return
+      const file = yield* temporaryFile
+      yield* using(file, add("/a", someBytes(4)))
+      const link = `${file}.link`
+      Fs.symlinkSync(file, link)
+      yield* using(
+        link,
+        Effect.gen(function*() {
+          const store = yield* ChunkStore.ChunkStore
+          const [a] = yield* listed
+          expect((yield* store.read(a!.id, 0, 4)).bytes).toStrictEqual(someBytes(4))
+          yield* store.drop(a!.id)
+        })
+      )
+      expect(pieces(file)).toEqual([])
+      expect(Fs.existsSync(folderOf(link))).toBe(false)
     }))
 
   it.scoped("count for the limit of the buffer", () =>

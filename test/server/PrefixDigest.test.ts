@@ -4,6 +4,7 @@ import { ServerFailure } from "../../src/protocol/ProtocolError.ts"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 import { UploadId } from "../../src/protocol/UploadId.ts"
 import * as Receiver from "../../src/server/Receiver.ts"
+import * as UploadLedger from "../../src/server/UploadLedger.ts"
 import { cut, text } from "../contract/UploadStore.ts"
 import { bodyOf, layer, layerOver, layerParts, names, refusal, send2, shown, state } from "../support/rawReceiver.ts"
 
@@ -56,6 +57,17 @@ describe("Receiver, Prefix-Digest", () => {
         sha256: hash("abcdef")
       })
     }).pipe(Effect.provide(layer())))
+
+  it.effect("reads nothing again because of a chunk that it refused", () => {
+    const { bytes, store } = counting()
+    return Effect.gen(function*() {
+      yield* sendPrefix(0, "abc", "abc")
+      expect(yield* refusal(sendPrefix(3, "X", "abcd"))).toBe(422)
+      expect(yield* refusal(sendPrefix(9, "j", "abcdefghij"))).toBe(503)
+      yield* sendPrefix(3, "d", "abcd", { size: 4 })
+      expect(bytes()).toBe("abc".length + "X".length + "d".length)
+    }).pipe(Effect.provide(store))
+  })
 
   it.effect("looks at Content-Digest where there are both", () =>
     Effect.gen(function*() {
@@ -121,6 +133,40 @@ describe("Receiver, Prefix-Digest", () => {
       yield* send2(3, "def", { contentDigest: hash("def"), size: 6 })
       expect(yield* sendPrefix(0, "abc", "abc")).toMatchObject({ complete: true, sha256: hash("abcdef") })
     }).pipe(Effect.provide(layer())))
+
+  it.effect("finds the bytes before also when they are recorded while it looks for them", () => {
+    let look = Effect.void
+    const ledger = Layer.effect(
+      UploadLedger.UploadLedger,
+      Effect.map(UploadLedger.UploadLedger, (ledger) => ({
+        ...ledger,
+        contiguous: (key: Parameters<typeof ledger.contiguous>[0], from: number) =>
+          Effect.zipLeft(ledger.contiguous(key, from), Effect.suspend(() => look))
+      }))
+    )
+    return Effect.gen(function*() {
+      const rest = Deferred.unsafeMake<void>(FiberId.none)
+      const begun = Deferred.unsafeMake<void>(FiberId.none)
+      const slow = {
+        ...bodyOf("abc"),
+        pieces: (async function*() {
+          yield text("ab")
+          Effect.runSync(Deferred.succeed(begun, undefined))
+          await Effect.runPromise(Deferred.await(rest))
+          yield text("c")
+        })()
+      }
+      const first = yield* Effect.fork(send2(0, slow, { contentDigest: hash("abc") }))
+      yield* Deferred.await(begun)
+      look = Effect.suspend(() => {
+        look = Effect.void
+        return Effect.zipRight(Deferred.succeed(rest, undefined), Fiber.await(first))
+      })
+      expect(yield* sendPrefix(3, "def", "abcdef", { size: 6 })).toMatchObject({ complete: true })
+    }).pipe(Effect.provide(
+      Receiver.layer().pipe(Layer.provideMerge(ledger), Layer.provideMerge(layerParts))
+    ))
+  })
 
   it.effect("tells a repeat, by either hash, from other bytes", () =>
     Effect.gen(function*() {

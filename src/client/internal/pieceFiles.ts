@@ -12,6 +12,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Schema from "effect/Schema"
 import * as Crypto from "node:crypto"
+import { realpathSync } from "node:fs"
 import type { FileHandle } from "node:fs/promises"
 import * as Fs from "node:fs/promises"
 import { Sha256 } from "../../protocol/Sha256.ts"
@@ -61,10 +62,12 @@ const isMissing = (cause: unknown) => (cause as { readonly code?: string }).code
 export type PieceFiles = ReturnType<typeof make>
 
 export const make = ({ file: database, read, sql, write, writeUnsynced }: Database) => {
-  const folder = `${database}.pieces`
+  // as SQLite does with its log: every name of the database, and every working folder, leads to the same one
+  const folder = `${realpathSync(database)}.pieces`
   const pathOf = (name: string) => `${folder}/${name}`
   /** Files were added to the folder that it may not have after a loss of power. */
   let isFresh = false
+  const syncing = Effect.unsafeMakeSemaphore(1)
 
   const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, ChunkStoreError> =>
     Effect.uninterruptible(Effect.tryPromise({
@@ -128,7 +131,8 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
     for (;;) {
       const found = yield* read(looseNames)
       if (found.length === 0) return
-      yield* write(sql`UPDATE loose SET owner = NULL WHERE owner IS NULL`)
+      // a transaction that changes nothing syncs nothing
+      yield* write(sql`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'owners'`)
       const removals = yield* Effect.promise(() =>
         Promise.allSettled(found.map((name) => Fs.rm(pathOf(name), { force: true })))
       )
@@ -153,11 +157,17 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
     ) =>
       Effect.suspend(() => {
         const name = Crypto.randomBytes(nameLength / 2).toString("hex")
-        return writeUnsynced(sql`INSERT INTO loose (name, owner) VALUES (${name}, ${owner})`).pipe(
+        // durable: after a loss of power nobody would know of the file
+        return write(sql`INSERT INTO loose (name, owner) VALUES (${name}, ${owner})`).pipe(
           Effect.zipRight(attempt("written", () => put(name, bytes))),
           Effect.zipRight(record(name, sql`DELETE FROM loose WHERE name = ${name}`)),
           Effect.onError(() =>
-            writeUnsynced(sql`UPDATE loose SET owner = NULL WHERE name = ${name}`).pipe(
+            // whoever took its owner for dead may have cleared it before it was written
+            writeUnsynced(
+              sql`INSERT INTO loose (name, owner) SELECT ${name}, NULL WHERE NOT EXISTS
+                (SELECT 1 FROM pieces WHERE encoding = 1 AND CAST(substr(data, 1, ${nameLength}) AS TEXT) = ${name})
+                ON CONFLICT (name) DO UPDATE SET owner = NULL`
+            ).pipe(
               Effect.zipRight(clear),
               Effect.ignoreLogged
             )
@@ -166,14 +176,14 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
       }),
 
     /** Makes it durable that the files are there. */
-    sync: Effect.suspend(() => {
+    sync: syncing.withPermits(1)(Effect.suspend(() => {
       if (!isFresh) return Effect.void
       isFresh = false
       return Effect.tapError(
         attempt("synced", () => syncFolder(folder)),
         () => Effect.sync(() => void (isFresh = true))
       )
-    }),
+    })),
 
     read: readInto,
 

@@ -93,6 +93,7 @@ export const make = (
         Effect.annotateLogs({ upload: key, file: name })
       )
       yield* ledger.lose(key)
+      yield* wholeHash.forget(key)
       return { ...upload, state: "deleted" as const }
     }
     const left = yield* ledger.shorten(key, length.value)

@@ -141,29 +141,26 @@ export const make = (
     claim: { readonly fence: number },
     extent: Extent
   ): Effect.Effect<void, DigestMismatch | Busy | StoreError | LedgerError> =>
-    Effect.suspend(() => {
+    Effect.gen(function*() {
       const moved = wholeHash.moved(upload.key)
-      const again = () => join(upload, claim, extent)
-      const awaited = Effect.if(writers.before(upload.key, extent.offset), {
-        onTrue: again,
-        onFalse: () =>
-          Effect.timeoutOption(moved, patienceForBefore).pipe(
-            Effect.flatMap((has) =>
-              Option.isSome(has) ? Effect.succeed(true) : writers.before(upload.key, extent.offset)
-            ),
-            Effect.flatMap((isThere) => isThere ? again() : missing(extent.offset))
-          )
-      })
-      return Effect.flatMap(
-        wholeHash.extend(upload.key, extent),
-        Option.match({
-          onSome: (isRight): Effect.Effect<void, DigestMismatch> =>
-            isRight ? writers.hashed(claim.fence) : mismatch(
-              `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
-            ),
-          onNone: () => awaited
-        })
-      )
+      // looked for first: who ends meanwhile has committed them
+      const before = yield* writers.before(upload.key, extent.offset)
+      const isRight = yield* wholeHash.extend(upload.key, extent)
+      if (Option.isSome(isRight)) {
+        return yield* isRight.value ? writers.hashed(claim.fence) : mismatch(
+          `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
+        )
+      }
+      const isComing = Option.isSome(before)
+        ? Effect.as(before.value, true)
+        : Effect.timeoutOption(moved, patienceForBefore).pipe(
+          Effect.zipWith(writers.before(upload.key, extent.offset), (has, before) =>
+            Option.isSome(has) || Option.isSome(before))
+        )
+      if (!(yield* isComing)) {
+        return yield* missing(extent.offset)
+      }
+      return yield* join(upload, claim, extent)
     })
 
   const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
@@ -180,7 +177,10 @@ export const make = (
         const written = Option.some({ fence: claim.fence, extent, isPrefix })
         const settled = settle(said(request, chunk, upload, written), false)
         return yield* isPrefix
-          ? Effect.onError(Effect.zipRight(join(upload, claim, extent), settled), () => wholeHash.forget(upload.key))
+          ? Effect.onError(
+            Effect.zipRight(join(upload, claim, extent), settled),
+            () => wholeHash.retract(upload.key, extent)
+          )
           : settled
       }))
 

@@ -61,10 +61,6 @@ export const make = (
     return fresh
   }
 
-  /** Runs something that changes a hash, which is of no use any more when it was fed in part. */
-  const changing = <A, E>(key: UploadKey, running: Running, change: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-    running.one.withPermits(1)(Effect.onError(change, () => Effect.sync(() => all.delete(key))))
-
   /** Hashes on to the end of what is committed without a gap. */
   const catchUp = (key: UploadKey, running: Running): Effect.Effect<void, StoreError | LedgerError> =>
     Effect.gen(function*() {
@@ -79,7 +75,10 @@ export const make = (
           move(running, to)
         }
       }
-    })
+    }).pipe(
+      // a hash that was fed in part is of no use any more
+      Effect.onError(() => Effect.sync(() => all.delete(key)))
+    )
 
   /** The hash of one extent's own bytes. */
   const hashOf = (key: UploadKey, extent: Extent): Effect.Effect<Sha256.Sha256, StoreError> =>
@@ -97,7 +96,7 @@ export const make = (
         const running = of(key)
         if (running.following) return Effect.void
         running.following = true
-        return changing(key, running, catchUp(key, running)).pipe(
+        return running.one.withPermits(1)(catchUp(key, running)).pipe(
           Effect.ensuring(Effect.sync(() => {
             running.following = false
           })),
@@ -116,21 +115,19 @@ export const make = (
           if (extents.length === 1 && extents[0]!.offset === 0) return extents[0]!.sha256
         }
         const running = of(key)
-        yield* changing(key, running, catchUp(key, running))
+        yield* running.one.withPermits(1)(catchUp(key, running))
         all.delete(key)
         return running.hasher.digest()
       }),
 
     /**
      * Adds an extent that is not committed yet, if its hash is that of all bytes up to its end: whether it is. `None` when
-     * the bytes before it are not all here. Whoever then does not commit it has to `forget`.
+     * the bytes before it are not all here. Whoever then does not commit it has to `retract` it.
      */
     extend: (key: UploadKey, extent: Extent): Effect.Effect<Option.Option<boolean>, StoreError | LedgerError> =>
       Effect.suspend(() => {
         const running = of(key)
-        return changing(
-          key,
-          running,
+        return running.one.withPermits(1)(
           Effect.gen(function*() {
             yield* catchUp(key, running)
             if (running.at !== extent.offset) return Option.none()
@@ -148,6 +145,12 @@ export const make = (
 
     /** Waits until more bytes are in the hash than there are when this is called. */
     moved: (key: UploadKey): Effect.Effect<void> => Deferred.await(of(key).moved),
+
+    /** An extent is not committed: a hash that it is in is of no use any more. */
+    retract: (key: UploadKey, { offset }: Extent): Effect.Effect<void> =>
+      Effect.sync(() => {
+        if ((all.get(key)?.at ?? 0) > offset) all.delete(key)
+      }),
 
     hashOf,
 

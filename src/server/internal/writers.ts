@@ -135,15 +135,19 @@ export const make = (ledger: Context.Tag.Service<UploadLedger>) => {
       return writer === undefined ? Effect.void : Effect.asVoid(Deferred.succeed(writer.hashed, undefined))
     })
 
-  /** Waits for the bytes that end at `offset`: whether anybody is writing them. */
-  const before = (key: UploadKey, offset: number): Effect.Effect<boolean> =>
-    Effect.gen(function*() {
-      const writer = [...writers.values()].find((writer) => writer.key === key && writer.to === offset)
-      if (writer === undefined) return false
-      // who has told so already and still counts for nothing has failed since
-      yield* Deferred.await((yield* Deferred.isDone(writer.hashed)) ? writer.ended : writer.hashed)
-      return true
-    })
+  /** Who writes the bytes that end at `offset`, if anybody does, as what waits for them. */
+  const before = (key: UploadKey, offset: number): Effect.Effect<Option.Option<Effect.Effect<void>>> =>
+    Effect.sync(() =>
+      Option.map(
+        Option.fromNullable([...writers.values()].find((writer) => writer.key === key && writer.to === offset)),
+        ({ ended, hashed }) =>
+          // who has told so already and still counts for nothing has failed since
+          Effect.if(Deferred.isDone(hashed), {
+            onTrue: () => Deferred.await(ended),
+            onFalse: () => Deferred.await(hashed)
+          })
+      )
+    )
 
   return { claimed, stopAll, whenFree, hashed, before }
 }
