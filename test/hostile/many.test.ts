@@ -47,7 +47,7 @@ describe("Ten thousand open uploads", () => {
           Path.join(folder, ".indexedcp/ledger.db"),
           `INSERT INTO uploads ${many} SELECT printf('%032x', n), principal, 'open-' || n, clientName, plannedName, name,
            size, sha256, state, received, chunks, replayCursor, address, touchedAt FROM uploads, more;
-         INSERT INTO extents ${many} SELECT printf('%032x', n), position, "offset", length, sha256, locator
+         INSERT INTO extents ${many} SELECT printf('%032x', n), position, "offset", length, sha256, locator, isPrefix
            FROM extents, more WHERE key = '${key}'`
         )
         const bytes = Fs.readFileSync(Path.join(parts, key!))
