@@ -190,12 +190,12 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
    * durable. A piece is one or more whole chunks of `chunkSize` bytes, the last of the file perhaps shorter; none is empty.
-   * `prefix`, the hash of all bytes up to the end of these, may be kept for `read`.
+   * `hashes` are what is known of them: of these bytes, and of all up to their end, which may be kept for `read`.
    */
   readonly append: (
     file: FileId,
     bytes: Uint8Array,
-    prefix?: Sha256.Sha256
+    hashes?: { readonly sha256: Sha256.Sha256; readonly prefix: Sha256.Sha256 }
   ) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
   /**

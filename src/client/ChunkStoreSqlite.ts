@@ -148,10 +148,14 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     })
   })
 
-  const append = Effect.fnUntraced(function*(file: ChunkStore.FileId, bytes: Uint8Array, prefix?: Sha256.Sha256) {
+  const append = Effect.fnUntraced(function*(
+    file: ChunkStore.FileId,
+    bytes: Uint8Array,
+    hashes?: Parameters<ChunkStore.ChunkStore["Type"]["append"]>[2]
+  ) {
     yield* Place.leaveRoom(database.file, bytes.byteLength)
     const me = yield* owners.me
-    const sha256 = Sha256.of(bytes)
+    const { prefix, sha256 } = hashes ?? { prefix: undefined, sha256: Sha256.of(bytes) }
     const record = (encoding: number, data: Uint8Array) =>
       Effect.gen(function*() {
         // Looked at first: the transaction holds the write lock already.

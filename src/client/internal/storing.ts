@@ -15,10 +15,13 @@ import { type External, type Source, SourceError } from "../Source.ts"
 export const pieceLength = (chunkSize: number, largestBody: number): number =>
   chunkSize * Math.max(1, Math.floor(largestBody / chunkSize))
 
-/** Where pieces go: each is seen before it is appended. */
+type Append = Context.Tag.Service<ChunkStore>["append"]
+type Hashes = NonNullable<Parameters<Append>[2]>
+
+/** Where pieces go: each is seen, in order, before it is appended. */
 interface Taker<E> {
-  readonly see: (piece: Uint8Array) => Sha256.Sha256
-  readonly append: (piece: Uint8Array, prefix: Sha256.Sha256) => Effect.Effect<void, E>
+  readonly see: (piece: Uint8Array) => Hashes
+  readonly append: (piece: Uint8Array, hashes: Hashes) => Effect.Effect<void, E>
 }
 
 /** A file is read straight into the memory of a piece, and hashed, while the piece before it is stored. */
@@ -31,12 +34,12 @@ const fromFile = <E>({ open, size }: External, length: number, { append, see }: 
         if (at >= size) return undefined
         const bytes = rooms[at / length % 2]!.subarray(0, size - at)
         yield* read(bytes, at)
-        return { bytes, prefix: see(bytes) }
+        return { bytes, hashes: see(bytes) }
       })
     let piece = yield* pieceAt(0)
     for (let at = length; piece !== undefined; at += length) {
-      const { bytes, prefix }: { readonly bytes: Uint8Array; readonly prefix: Sha256.Sha256 } = piece
-      piece = (yield* Effect.all([append(bytes, prefix), pieceAt(at)], { concurrency: "unbounded" }))[1]
+      const { bytes, hashes }: { readonly bytes: Uint8Array; readonly hashes: Hashes } = piece
+      piece = (yield* Effect.all([append(bytes, hashes), pieceAt(at)], { concurrency: "unbounded" }))[1]
     }
   })
 
@@ -87,10 +90,12 @@ export const store = (
     const taker: Taker<ChunkStoreError | BufferFull> = {
       see: (piece) => {
         hasher.update(piece)
+        const prefix = hasher.copy().digest()
+        const sha256 = size === 0 ? prefix : Sha256.of(piece)
         size += piece.length
-        return hasher.copy().digest()
+        return { sha256, prefix }
       },
-      append: (piece, prefix) => store.append(file, piece, prefix)
+      append: (piece, hashes) => store.append(file, piece, hashes)
     }
     yield* seen === undefined ? fromStream(source.bytes, length, taker) : fromFile(seen, length, taker)
     return { size, sha256: hasher.digest() }
