@@ -6,4 +6,4 @@
 import { setFlagsFromString } from "node:v8"
 
 /** The collection of what is young frees such memory; one of everything for each 32 MiB of it costs as much as receiving them. */
-export const tune = (): void => setFlagsFromString("--heap-growing-percent=300")
+export const tune = (): void => setFlagsFromString("--heap-growing-percent=250")
