@@ -15,6 +15,7 @@ import * as Crypto from "node:crypto"
 import { realpathSync } from "node:fs"
 import type { FileHandle } from "node:fs/promises"
 import * as Fs from "node:fs/promises"
+import * as Path from "node:path"
 import { Sha256 } from "../../protocol/Sha256.ts"
 import { ChunkStoreError } from "../ChunkStore.ts"
 import type { Database } from "./sqliteDatabase.ts"
@@ -93,7 +94,7 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
   }
 
   const put = async (name: string, bytes: Uint8Array) => {
-    if ((await Fs.mkdir(folder, { recursive: true, mode: 0o700 })) !== undefined) await syncFolder(`${folder}/..`)
+    await Fs.mkdir(folder, { recursive: true, mode: 0o700 })
     const handle = await Fs.open(pathOf(name), "wx", 0o600)
     try {
       for (let at = 0; at < bytes.length;) at += (await handle.write(bytes, at, bytes.length - at, at)).bytesWritten
@@ -175,12 +176,15 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
         )
       }),
 
-    /** Makes it durable that the files are there. */
+    /** Makes it durable that the files are there, and their folder. */
     sync: syncing.withPermits(1)(Effect.suspend(() => {
       if (!isFresh) return Effect.void
       isFresh = false
       return Effect.tapError(
-        attempt("synced", () => syncFolder(folder)),
+        attempt("synced", async () => {
+          await syncFolder(folder)
+          await syncFolder(Path.dirname(folder))
+        }),
         () => Effect.sync(() => void (isFresh = true))
       )
     })),
