@@ -139,6 +139,14 @@ export interface Piece {
   readonly whole?: Sha256.Sha256
 }
 
+/** What is known of a piece before it is stored. */
+export interface PieceHashes {
+  /** Of its bytes. */
+  readonly sha256: Sha256.Sha256
+  /** Of all bytes of the file up to its end. */
+  readonly prefix: Sha256.Sha256
+}
+
 /** How bytes are read back. */
 export interface ReadOptions {
   /** Where they may lie, with room for them; else in memory of the store's own. A reading that failed may write there later. */
@@ -190,12 +198,12 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   /**
    * Stores the next bytes as one piece, in a short transaction of their own, with their length and SHA-256; `seal` makes them
    * durable. A piece is one or more whole chunks of `chunkSize` bytes, the last of the file perhaps shorter; none is empty.
-   * `hashes` are what is known of them: of these bytes, and of all up to their end, which may be kept for `read`.
+   * `hashes` are what is known of them; the `prefix` may be kept for `read`.
    */
   readonly append: (
     file: FileId,
     bytes: Uint8Array,
-    hashes?: { readonly sha256: Sha256.Sha256; readonly prefix: Sha256.Sha256 }
+    hashes?: PieceHashes
   ) => Effect.Effect<void, ChunkStoreError | BufferFull>
 
   /**

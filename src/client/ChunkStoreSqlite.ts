@@ -1,5 +1,6 @@
 /**
- * The buffer in a SQLite file, and long pieces in files beside it: it outlives the program and the machine, and several programs may use it at once.
+ * The buffer in a SQLite file, and long pieces in files beside it: it outlives the program and the machine, and several
+ * programs may use it at once.
  *
  * @module
  */
@@ -47,7 +48,7 @@ const sizeText = (bytes: number): string => {
 }
 
 const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity, longPiece = defaultLongPiece) {
-  const { read, sql, write, writeUnsynced } = database
+  const { read, someChange, sql, write, writeUnsynced } = database
   const owners = yield* Owners.make(database)
   const pieceFiles = PieceFiles.make(database)
   const space = Space.make(database, pieceFiles)
@@ -151,7 +152,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const append = Effect.fnUntraced(function*(
     file: ChunkStore.FileId,
     bytes: Uint8Array,
-    hashes?: Parameters<ChunkStore.ChunkStore["Type"]["append"]>[2]
+    hashes?: ChunkStore.PieceHashes
   ) {
     yield* Place.leaveRoom(database.file, bytes.byteLength)
     const me = yield* owners.me
@@ -510,7 +511,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
           yield* sql`UPDATE files SET state = 'dropping', owner = NULL, hold = NULL WHERE state = 'sealed' AND ${which}
           RETURNING id`
         // What was just delivered is gone, but perhaps not synced: only a transaction that changes something makes it so.
-        if (dropped.length === 0) yield* sql`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'owners'`
+        if (dropped.length === 0) yield* someChange
         return yield* space.remove
       }))
       yield* forget(file)
@@ -557,8 +558,8 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
 })
 
 /**
- * The buffer in `file` and the folder `<file>.pieces`, made when they are not there, for the user's eyes only. What the Python client left
- * in that file is taken over. A damaged, newer or foreign file fails with `ChunkStoreError` and stays as it is.
+ * The buffer in `file` and the folder `<file>.pieces`, made when they are not there, for the user's eyes only. What the
+ * Python client left in that file is taken over. A damaged, newer or foreign file fails with `ChunkStoreError` and stays as it is.
  *
  * @example
  * program.pipe(Effect.provide(ChunkStoreSqlite.layer({ file: ChunkStoreSqlite.defaultFile("indexcp") })))

@@ -210,48 +210,49 @@ describe("Pieces in files", () => {
       expect(loose(file)).toBe(0)
     }))
 
-  it.scopedLive("are on the disk before any of their files is sealed, also while another one is", () =>
-    Effect.gen(function*() {
-      if (isWindows) return
-      const file = yield* temporaryFile
-      const store = yield* opened(file)
-      const [a, b] = [yield* store.begin(newFile("/a")), yield* store.begin(newFile("/b"))]
-      yield* store.append(a, someBytes(4))
-      yield* store.append(b, someBytes(4))
-      const [asked, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
-      const handle = yield* Effect.promise(() => Fs.promises.open(file))
-      const prototype = Object.getPrototypeOf(handle) as typeof handle
-      yield* Effect.promise(() => handle.close())
-      const { sync } = prototype
-      yield* Effect.acquireRelease(
-        Effect.sync(() => {
-          prototype.sync = async function() {
-            await Effect.runPromise(Effect.zipRight(Deferred.succeed(asked, undefined), Deferred.await(gate)))
-            return sync.call(this)
-          }
-        }),
-        () =>
-          Effect.zipRight(
-            Effect.sync(() => void (prototype.sync = sync)),
-            Deferred.succeed(gate, undefined)
-          )
-      )
-      const seal = (id: ChunkStore.FileId) => Effect.fork(store.seal(id, { size: 4, sha256: Sha256.empty }))
-      const first = yield* seal(a)
-      yield* Deferred.await(asked)
-      const second = yield* seal(b)
-      yield* Effect.sleep("100 millis")
-      const sealed = Effect.provideService(listed, ChunkStore.ChunkStore, store)
-      expect(yield* sealed).toEqual([])
-      yield* Deferred.succeed(gate, undefined)
-      yield* Fiber.join(first)
-      yield* Fiber.join(second)
-      expect(yield* sealed).toHaveLength(2)
-    }))
+  it.scopedLive.skipIf(isWindows)(
+    "are on the disk before any of their files is sealed, also while another one is",
+    () =>
+      Effect.gen(function*() {
+        const file = yield* temporaryFile
+        const store = yield* opened(file)
+        const [a, b] = [yield* store.begin(newFile("/a")), yield* store.begin(newFile("/b"))]
+        yield* store.append(a, someBytes(4))
+        yield* store.append(b, someBytes(4))
+        const [asked, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+        const handle = yield* Effect.promise(() => Fs.promises.open(file))
+        const prototype = Object.getPrototypeOf(handle) as typeof handle
+        yield* Effect.promise(() => handle.close())
+        const { sync } = prototype
+        yield* Effect.acquireRelease(
+          Effect.sync(() => {
+            prototype.sync = async function() {
+              await Effect.runPromise(Effect.zipRight(Deferred.succeed(asked, undefined), Deferred.await(gate)))
+              return sync.call(this)
+            }
+          }),
+          () =>
+            Effect.zipRight(
+              Effect.sync(() => void (prototype.sync = sync)),
+              Deferred.succeed(gate, undefined)
+            )
+        )
+        const seal = (id: ChunkStore.FileId) => Effect.fork(store.seal(id, { size: 4, sha256: Sha256.empty }))
+        const first = yield* seal(a)
+        yield* Deferred.await(asked)
+        const second = yield* seal(b)
+        yield* Effect.sleep("100 millis")
+        const sealed = Effect.provideService(listed, ChunkStore.ChunkStore, store)
+        expect(yield* sealed).toEqual([])
+        yield* Deferred.succeed(gate, undefined)
+        yield* Fiber.join(first)
+        yield* Fiber.join(second)
+        expect(yield* sealed).toHaveLength(2)
+      })
+  )
 
-  it.scoped("are the same under every name of the database", () =>
+  it.scoped.skipIf(isWindows)("are the same under every name of the database", () =>
     Effect.gen(function*() {
-      if (isWindows) return
       const file = yield* temporaryFile
       yield* using(file, add("/a", someBytes(4)))
       const link = `${file}.link`

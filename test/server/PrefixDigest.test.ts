@@ -31,6 +31,22 @@ const counting = () => {
   return { store, bytes: () => bytes }
 }
 
+/** The body `abc`, whose last byte comes when `rest` is done; `begun` is when the others have come. */
+const slowly = () => {
+  const rest = Deferred.unsafeMake<void>(FiberId.none)
+  const begun = Deferred.unsafeMake<void>(FiberId.none)
+  const slow = {
+    ...bodyOf("abc"),
+    pieces: (async function*() {
+      yield text("ab")
+      Effect.runSync(Deferred.succeed(begun, undefined))
+      await Effect.runPromise(Deferred.await(rest))
+      yield text("c")
+    })()
+  }
+  return { begun, rest, slow }
+}
+
 describe("Receiver, Prefix-Digest", () => {
   it.effect("takes chunks by the hash of all bytes up to their end, and reads each byte once for both hashes", () => {
     const { bytes, store } = counting()
@@ -80,17 +96,7 @@ describe("Receiver, Prefix-Digest", () => {
 
   it.effect("waits for the bytes before, as long as somebody is sending them", () =>
     Effect.gen(function*() {
-      const rest = Deferred.unsafeMake<void>(FiberId.none)
-      const begun = Deferred.unsafeMake<void>(FiberId.none)
-      const slow = {
-        ...bodyOf("abc"),
-        pieces: (async function*() {
-          yield text("ab")
-          Effect.runSync(Deferred.succeed(begun, undefined))
-          await Effect.runPromise(Deferred.await(rest))
-          yield text("c")
-        })()
-      }
+      const { begun, rest, slow } = slowly()
       const first = yield* Effect.fork(sendPrefix(0, slow, "abc"))
       yield* Deferred.await(begun)
       const second = yield* Effect.fork(sendPrefix(3, "def", "abcdef"))
@@ -147,17 +153,7 @@ describe("Receiver, Prefix-Digest", () => {
       }))
     )
     return Effect.gen(function*() {
-      const rest = Deferred.unsafeMake<void>(FiberId.none)
-      const begun = Deferred.unsafeMake<void>(FiberId.none)
-      const slow = {
-        ...bodyOf("abc"),
-        pieces: (async function*() {
-          yield text("ab")
-          Effect.runSync(Deferred.succeed(begun, undefined))
-          await Effect.runPromise(Deferred.await(rest))
-          yield text("c")
-        })()
-      }
+      const { begun, rest, slow } = slowly()
       const first = yield* Effect.fork(send2(0, slow, { contentDigest: hash("abc") }))
       yield* Deferred.await(begun)
       look = Effect.suspend(() => {

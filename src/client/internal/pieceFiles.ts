@@ -62,7 +62,7 @@ const isMissing = (cause: unknown) => (cause as { readonly code?: string }).code
 
 export type PieceFiles = ReturnType<typeof make>
 
-export const make = ({ file: database, read, sql, write, writeUnsynced }: Database) => {
+export const make = ({ file: database, read, someChange, sql, write, writeUnsynced }: Database) => {
   // as SQLite does with its log: every name of the database, and every working folder, leads to the same one
   const folder = `${realpathSync(database)}.pieces`
   const pathOf = (name: string) => `${folder}/${name}`
@@ -132,8 +132,7 @@ export const make = ({ file: database, read, sql, write, writeUnsynced }: Databa
     for (;;) {
       const found = yield* read(looseNames)
       if (found.length === 0) return
-      // a transaction that changes nothing syncs nothing
-      yield* write(sql`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'owners'`)
+      yield* write(someChange)
       const removals = yield* Effect.promise(() =>
         Promise.allSettled(found.map((name) => Fs.rm(pathOf(name), { force: true })))
       )

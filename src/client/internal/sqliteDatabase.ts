@@ -41,6 +41,8 @@ export interface Database {
   readonly write: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
   /** A `write` that survives this process at once, and a loss of power with the next `write` of any program. */
   readonly writeUnsynced: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
+  /** A statement for a `write` that would change nothing, and so sync nothing of what was not synced before. */
+  readonly someChange: Effect.Effect<unknown, SqlError>
   /** A `write` that keeps readers out too, so that nothing can refuse its commit. */
   readonly writeAlone: <A, E, R>(statements: Effect.Effect<A, E, R>) => Effect.Effect<A, Stored<E>, R>
 }
@@ -166,6 +168,7 @@ export const open = Effect.fnUntraced(
     return {
       file,
       sql,
+      someChange: sql`UPDATE sqlite_sequence SET seq = seq + 1 WHERE name = 'owners'`,
       read,
       write: use("BEGIN IMMEDIATE"),
       writeUnsynced: use("BEGIN IMMEDIATE", "NORMAL"),

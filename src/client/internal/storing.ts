@@ -8,20 +8,17 @@ import * as Effect from "effect/Effect"
 import type * as Scope from "effect/Scope"
 import * as Stream from "effect/Stream"
 import * as Sha256 from "../../protocol/Sha256.ts"
-import type { BufferFull, ChunkStore, ChunkStoreError, FileId } from "../ChunkStore.ts"
+import type { BufferFull, ChunkStore, ChunkStoreError, FileId, PieceHashes } from "../ChunkStore.ts"
 import { type External, type Source, SourceError } from "../Source.ts"
 
 /** Bytes of a stored piece: whole chunks, and as many as the largest body may have, so that it is sent as it is stored. */
 export const pieceLength = (chunkSize: number, largestBody: number): number =>
   chunkSize * Math.max(1, Math.floor(largestBody / chunkSize))
 
-type Append = Context.Tag.Service<ChunkStore>["append"]
-type Hashes = NonNullable<Parameters<Append>[2]>
-
 /** Where pieces go: each is seen, in order, before it is appended. */
 interface Taker<E> {
-  readonly see: (piece: Uint8Array) => Hashes
-  readonly append: (piece: Uint8Array, hashes: Hashes) => Effect.Effect<void, E>
+  readonly see: (piece: Uint8Array) => PieceHashes
+  readonly append: (piece: Uint8Array, hashes: PieceHashes) => Effect.Effect<void, E>
 }
 
 /** A file is read straight into the memory of a piece, and hashed, while the piece before it is stored. */
@@ -38,7 +35,7 @@ const fromFile = <E>({ open, size }: External, length: number, { append, see }: 
       })
     let piece = yield* pieceAt(0)
     for (let at = length; piece !== undefined; at += length) {
-      const { bytes, hashes }: { readonly bytes: Uint8Array; readonly hashes: Hashes } = piece
+      const { bytes, hashes }: { readonly bytes: Uint8Array; readonly hashes: PieceHashes } = piece
       piece = (yield* Effect.all([append(bytes, hashes), pieceAt(at)], { concurrency: "unbounded" }))[1]
     }
   })

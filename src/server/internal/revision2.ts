@@ -157,10 +157,7 @@ export const make = (
           Effect.zipWith(writers.before(upload.key, extent.offset), (has, before) =>
             Option.isSome(has) || Option.isSome(before))
         )
-      if (!(yield* isComing)) {
-        return yield* missing(extent.offset)
-      }
-      return yield* join(upload, claim, extent)
+      return yield* (yield* isComing) ? join(upload, claim, extent) : missing(extent.offset)
     })
 
   const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>

@@ -161,16 +161,17 @@ export const make = (
       Effect.gen(function*() {
         if (!inherited.has(key)) return true
         const extents = yield* ledger.extents(key)
-        const prefix = Sha256.make()
+        // only an extent that came with it is compared with the hash of all bytes up to its end
+        const prefix = extents.some(({ isPrefix }) => isPrefix === true) ? Sha256.make() : undefined
         for (const extent of extents) {
-          const own = Sha256.make()
+          const own = extent.isPrefix === true ? undefined : Sha256.make()
           yield* turns.withPermits(1)(
             store.read(key, Effect.succeed(extents), [extent.offset, end(extent)], (bytes) => {
-              prefix.update(bytes)
-              own.update(bytes)
+              prefix?.update(bytes)
+              own?.update(bytes)
             })
           )
-          if ((extent.isPrefix === true ? prefix.copy() : own).digest() !== extent.sha256) return false
+          if ((own ?? prefix?.copy())?.digest() !== extent.sha256) return false
         }
         return true
       }),
