@@ -5,7 +5,7 @@
  */
 import type { SqlError } from "@effect/sql/SqlError"
 import { describe, expect, it } from "@effect/vitest"
-import { Context, Deferred, Effect, Exit, Fiber, Layer, Option, Scope } from "effect"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Option, Scope, Stream } from "effect"
 import * as Fs from "node:fs"
 import * as ChunkStore from "../../src/client/ChunkStore.ts"
 import * as ChunkStoreSqlite from "../../src/client/ChunkStoreSqlite.ts"
@@ -308,22 +308,25 @@ describe("Pieces in files", () => {
       }
     }))
 
-  it.scoped("come with the hash of all bytes up to their end, which tells the server when they are damaged", () =>
+  // on the true clock: on the test clock any request may be a long one, and bodies are shorter then
+  it.scopedLive("come with the hash of all bytes up to their end, which tells the server when they are damaged", () =>
     Effect.gen(function*() {
       const file = yield* temporaryFile
       const store = yield* opened(file)
       const { files, transport } = yield* World.server
       const chunkSize = 2 * 1024 * 1024
       const client = yield* World.client(transport, {}, { store, chunkSize, largestBody: chunkSize })
+      const upload = Effect.map(
+        Stream.runCollect(client.uploader.upload({ endpoint: World.endpoint })),
+        (events) => Array.from(events).filter((event) => event._tag === "Finished")
+      )
       const bytes = World.bytesOf(5 * chunkSize)
       yield* client.add("a.bin", bytes)
-      expect((yield* client.upload()).outcomes).toMatchObject([{ state: "delivered" }])
+      expect(yield* upload).toMatchObject([{ state: "delivered" }])
       expect(Sha256.of((yield* World.content(files, "a.bin"))!)).toBe(Sha256.of(bytes))
-      const prefixes = client.sends().map(({ headers }) => headers["prefix-digest"])
-      // later ones may be shorter: the test clock makes each request a long one
-      expect(prefixes.slice(0, 3)).toEqual([
+      expect(client.sends().map(({ headers }) => headers["prefix-digest"])).toEqual([
         undefined,
-        ...[2, 3].map((chunks) => Sha256.toHeader(Sha256.of(bytes.subarray(0, chunks * chunkSize))))
+        ...[2, 3, 4, 5].map((chunks) => Sha256.toHeader(Sha256.of(bytes.subarray(0, chunks * chunkSize))))
       ])
 
       const damaged = yield* client.add("b.bin", bytes)
@@ -334,7 +337,7 @@ describe("Pieces in files", () => {
       )
       const name = Buffer.from(row["data"] as Uint8Array).toString().slice(0, 32)
       Fs.writeFileSync(`${folderOf(file)}/${name}`, World.bytesOf(chunkSize, 9))
-      expect((yield* client.upload()).outcomes).toMatchObject([{
+      expect(yield* upload).toMatchObject([{
         state: "failed",
         error: Option.some(expect.stringContaining("are not those that were added"))
       }])
