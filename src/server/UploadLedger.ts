@@ -110,8 +110,8 @@ export interface Lifetimes {
 }
 
 /**
- * What has been received. Layers: {@link layerMemory}, and `UploadLedgerSqlite.layer`. What a method changed is
- * durable on return.
+ * What has been received. Layers: {@link layerMemory}, and `UploadLedgerSqlite.layer`. What a method changed, and
+ * what it tells, is durable on return.
  */
 export class UploadLedger extends Context.Tag("indexedcp/UploadLedger")<UploadLedger, {
   /** The upload of this principal and id, whatever its state. */
@@ -231,6 +231,7 @@ const makeMemory = (): Context.Tag.Service<UploadLedger> => {
   return rules.make({
     // nothing fails behind the first change
     transaction: (run) => run(),
+    durable: () => undefined,
     byKey: (key) => Option.fromNullable(uploads.get(key)),
     byId: (principal, id) =>
       Arr.head(select((upload) => upload.principal === principal && Option.contains(upload.id, id))),

@@ -20,8 +20,10 @@ import type { Extent, UploadKey } from "../UploadStore.ts"
  * `LedgerError` where the database fails. What changes something is called inside a `transaction`.
  */
 export interface Rows {
-  /** Runs it, all or nothing; durable on return. What fails leaves nothing behind. */
+  /** Runs it, all or nothing. What fails leaves nothing behind. */
   readonly transaction: <A, E>(run: () => Either.Either<A, E>) => Either.Either<A, E>
+  /** Waits until all that transactions have changed is durable; `undefined` when it is. */
+  readonly durable: () => Effect.Effect<void, LedgerError> | undefined
   readonly byKey: (key: UploadKey) => Option.Option<Upload>
   readonly byId: (principal: string, id: UploadId) => Option.Option<Upload>
   /** The one touched last first. */
@@ -82,21 +84,30 @@ const sameOr = <A>(known: Option.Option<A>, said: Option.Option<A>, what: string
     ? Either.left(conflict(`This upload has another ${what}; a changed file is a new upload under a new id`))
     : Either.right(Option.orElse(known, () => said))
 
-/** Runs what is done at once; a `LedgerError` that it throws is its failure. */
-const at = <A, E>(run: () => Either.Either<A, E>): Effect.Effect<A, E | LedgerError> =>
-  Effect.suspend((): Effect.Effect<A, E | LedgerError> => {
-    try {
-      return run()
-    } catch (cause) {
-      if (cause instanceof ServerFailure || cause instanceof StorageFull) return Effect.fail(cause)
-      throw cause
-    }
-  })
-
-const look = <A>(run: () => A): Effect.Effect<A, LedgerError> => at(() => Either.right(run()))
-
 export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
   const claims = Claims.make()
+
+  /** Nobody is told what a power cut could still undo. */
+  const durably = <A, E>(outcome: Either.Either<A, E>): Effect.Effect<A, E | LedgerError> => {
+    const durable = rows.durable()
+    return durable === undefined ? outcome : Effect.zipRight(durable, outcome)
+  }
+
+  /** Runs what is done at once; a `LedgerError` that it throws is its failure. */
+  const at = <A, E>(
+    run: () => Either.Either<A, E>,
+    tell: (outcome: Either.Either<A, E>) => Effect.Effect<A, E | LedgerError> = durably
+  ): Effect.Effect<A, E | LedgerError> =>
+    Effect.suspend((): Effect.Effect<A, E | LedgerError> => {
+      try {
+        return tell(run())
+      } catch (cause) {
+        if (cause instanceof ServerFailure || cause instanceof StorageFull) return Effect.fail(cause)
+        throw cause
+      }
+    })
+
+  const look = <A>(run: () => A): Effect.Effect<A, LedgerError> => at(() => Either.right(run()))
 
   const transaction = <A, E>(run: () => Either.Either<A, E>) => at(() => rows.transaction(run))
 
@@ -282,7 +293,8 @@ export const make = (rows: Rows): Context.Tag.Service<UploadLedger> => {
             new Busy({ message: "Another request is writing some of these bytes; send them again", retryAfter: 1 })
           )
           : Either.right({ _tag: "Claimed", limit: free.right, ...taken })
-      }),
+        // who has a claim must get it: nothing that fails or takes time may come between
+      }, (outcome) => Either.isRight(outcome) && outcome.right._tag === "Claimed" ? outcome : durably(outcome)),
     release: (key, fence) => Effect.sync(() => claims.release(key, fence)),
     commit: (many) =>
       Effect.flatMap(
