@@ -89,29 +89,29 @@ const make = (
       ),
       ({ closeAll }) => Effect.promise(closeAll)
     )
+    const withPart = async <A>(key: UploadKey, run: (handle: Fs.FileHandle) => Promise<A>): Promise<A> => {
+      const { handle, release } = await handles.acquire(key)
+      try {
+        return await run(handle)
+      } finally {
+        await release()
+      }
+    }
     /** One call on a part file. */
     const onPart = <A>(doing: string, key: UploadKey, run: (handle: Fs.FileHandle) => Promise<A>) =>
-      io(doing, async () => {
-        const { handle, release } = await handles.acquire(key)
-        try {
-          return await run(handle)
-        } finally {
-          await release()
-        }
-      })
+      io(doing, () => withPart(key, run))
 
     /** Part files whose folder entry is not durable yet. */
     const fresh = new Set<UploadKey>()
 
     const syncs = Syncs.make(disk)
-    const syncPart = (key: UploadKey) => onPart("syncing a part file", key, (handle) => syncs.sync(key, handle))
-
-    /** Fails as the sync did that may have lost bytes of these extents. */
-    const refuseDoubtful = (written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>) =>
-      Effect.forEach(written, ({ extent, key }) => {
+    /** Throws what the sync failed with that may have lost bytes of these extents. */
+    const refuseDoubtful = (written: ReadonlyArray<{ readonly key: UploadKey; readonly extent?: Extent }>): void => {
+      for (const { extent, key } of written) {
         const failed = extent === undefined ? undefined : syncs.failureSince(key, extent)
-        return failed === undefined ? Effect.void : Effect.fail(failure("syncing a part file")(failed.cause))
-      }, { discard: true })
+        if (failed !== undefined) throw failed.cause
+      }
+    }
 
     /** Whether a name that leads to a file is the very name of that file, and those of its folders are. */
     const isExact = async (name: SafeName.SafeName): Promise<boolean> => {
@@ -263,14 +263,21 @@ const make = (
           ({ release }) => Effect.promise(release)
         ),
       sync: (written) =>
-        Effect.gen(function*() {
+        Effect.suspend(() => {
           const keys = [...new Set(written.map(({ key }) => key))]
-          yield* refuseDoubtful(written)
-          yield* Effect.forEach(keys, syncPart, { concurrency: 8, discard: true })
-          yield* refuseDoubtful(written)
+          const synced = io("syncing a part file", async () => {
+            refuseDoubtful(written)
+            await concurrently(keys, atOnce, (key) => withPart(key, (handle) => syncs.sync(key, handle)))
+            refuseDoubtful(written)
+          })
           const made = keys.filter((key) => fresh.has(key))
-          if (made.length > 0) yield* io("syncing a folder", () => parts.sync())
-          made.forEach((key) => fresh.delete(key))
+          return made.length === 0 ? synced : Effect.andThen(
+            synced,
+            io("syncing a folder", async () => {
+              await parts.sync()
+              made.forEach((key) => fresh.delete(key))
+            })
+          )
         }),
       putWhole: (uploads) =>
         Effect.as(

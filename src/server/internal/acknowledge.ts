@@ -50,7 +50,7 @@ export const make = (
         }))))
         const outcomes = yield* ledger.commit(batch.map(({ commit }) => commit))
         yield* Metric.incrementBy(Metrics.chunks, newChunks(batch, outcomes))
-        yield* Effect.forEach(batch, ({ outcome }, at) => Deferred.complete(outcome, outcomes[at]!), { discard: true })
+        for (const [at, { outcome }] of batch.entries()) Deferred.unsafeDone(outcome, outcomes[at]!)
       }).pipe(
         Effect.catchAll((error) =>
           batch.length === 1

@@ -34,7 +34,7 @@ const move = (running: Running, at: number): void => {
 
 const end = ({ length, offset }: Extent): number => offset + length
 
-/** Bytes hashed before somebody else has a turn. */
+/** Bytes hashed before somebody else has a turn, and those that are worth it while more are arriving. */
 const step = 8 * 1024 * 1024
 
 export const make = (
@@ -46,6 +46,8 @@ export const make = (
   /** Uploads with bytes that came before this process began. */
   const inherited = new Set<UploadKey>()
   const turns = Effect.unsafeMakeSemaphore(2)
+  /** How many wait for more bytes in the hash of an upload. */
+  const watched = new Map<UploadKey, number>()
 
   const of = (key: UploadKey): Running => {
     const known = all.get(key)
@@ -94,7 +96,8 @@ export const make = (
       Effect.suspend(() => {
         if (upload.state !== "receiving" && upload.chunks === 1) return Effect.void
         const running = of(key)
-        if (running.following) return Effect.void
+        const isWorthIt = watched.has(key) || upload.received - running.at >= step
+        if (running.following || !isWorthIt) return Effect.void
         running.following = true
         return running.one.withPermits(1)(catchUp(key, running)).pipe(
           Effect.ensuring(Effect.sync(() => {
@@ -143,8 +146,21 @@ export const make = (
         )
       }),
 
-    /** Waits until more bytes are in the hash than there are when this is called. */
-    moved: (key: UploadKey): Effect.Effect<void> => Deferred.await(of(key).moved),
+    /** Runs `use` with what waits until more bytes are in the hash than there are now. Meanwhile those that come are hashed at once. */
+    watching: <A, E>(key: UploadKey, use: (moved: Effect.Effect<void>) => Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.acquireUseRelease(
+        Effect.sync(() => {
+          watched.set(key, (watched.get(key) ?? 0) + 1)
+          return of(key).moved
+        }),
+        (moved) => use(Deferred.await(moved)),
+        () =>
+          Effect.sync(() => {
+            const left = (watched.get(key) ?? 0) - 1
+            if (left > 0) watched.set(key, left)
+            else watched.delete(key)
+          })
+      ),
 
     /** An extent is not committed: a hash that it is in is of no use any more. */
     retract: (key: UploadKey, { offset }: Extent): Effect.Effect<void> =>
