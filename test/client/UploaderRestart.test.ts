@@ -4,7 +4,7 @@
  * @module
  */
 import { describe, expect, it } from "@effect/vitest"
-import { Effect, Fiber, Option } from "effect"
+import { Deferred, Effect, Fiber, Option, Stream } from "effect"
 import * as World from "../support/clientWorld.ts"
 
 const { bytesOf, client, content, delays, dying, failing, refused, states } = World
@@ -51,6 +51,28 @@ describe("Uploader, restarts", () => {
         })
     )
   }
+
+  it.scoped("goes on when a request of the one that died arrives after it has asked what is missing", () =>
+    Effect.gen(function*() {
+      const { files, transport } = yield* World.server
+      const store = yield* World.memoryStore
+      const late = yield* Deferred.make<World.Send["out"]>()
+      const first = yield* client(transport, {
+        send: (proceed, number, { out }) =>
+          number === 2 ? Effect.zipRight(Deferred.succeed(late, out), Effect.never) : proceed
+      }, { store, largestBody: 8 })
+      yield* first.add("a", bytesOf(24))
+      const running = yield* Effect.fork(Stream.runDrain(first.uploader.upload({ endpoint: World.endpoint })))
+      const out = yield* Deferred.await(late)
+      expect(out.body.length).toBe(8)
+      yield* Fiber.interrupt(running)
+      const second = yield* client(transport, {
+        ask: (proceed, number) => number === 0 ? Effect.tap(proceed, () => transport.send(out)) : proceed
+      }, { store })
+      expect(states((yield* second.upload()).outcomes)).toEqual(["delivered"])
+      expect(second.sends().map(({ offset }) => offset)).toEqual([8, 16, 20])
+      expect(yield* content(files, "a")).toEqual(bytesOf(24))
+    }))
 
   it.scoped("goes on at another server from the start", () =>
     Effect.gen(function*() {

@@ -166,13 +166,13 @@ describe("Uploader, refusals", () => {
     (status) =>
       Effect.gen(function*() {
         const { files, transport } = yield* World.server
-        const { add, buffered, calls, upload } = yield* client(transport, failing(refused(status), 1))
+        const { add, buffered, sends, upload } = yield* client(transport, failing(refused(status), 1))
         yield* add("a", bytesOf(8))
         yield* add("b", bytesOf(3))
         const { outcomes } = yield* upload()
         expect(states(outcomes)).toEqual(["failed", "delivered"])
         expect(Option.getOrThrow(outcomes[0]!.error)).toContain(String(status))
-        expect(calls.length).toBe(3)
+        expect(sends().length).toBe(3)
         const [kept] = yield* buffered
         expect(kept?.failure).toEqual(outcomes[0]!.error)
         expect(yield* files.names).toEqual(["b"])

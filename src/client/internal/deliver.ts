@@ -84,6 +84,10 @@ const cut = (file: BufferedFile, [from, to]: Ranges.Range, { largest, max, min }
   return [from, Math.min(to, Math.max(from + min, inside))]
 }
 
+/** Whether a range lies within one of others. */
+const covers = (ranges: Ranges.Ranges, [from, to]: Ranges.Range): boolean =>
+  ranges.some(([start, end]) => start <= from && to <= end)
+
 /** What is missing but for these ranges. */
 const without = (file: BufferedFile, missing: Ranges.Ranges, ranges: Ranges.Ranges): Ranges.Ranges =>
   ranges.length === 0
@@ -123,6 +127,8 @@ type Turn =
   | { readonly _tag: "Receipt"; readonly receipt: Receipt }
   /** The body of `sent` bytes was over a limit. */
   | { readonly _tag: "TooLarge"; readonly error: Refused; readonly sent: number }
+  /** The server has bytes of the range that were cut in another way. */
+  | { readonly _tag: "Touched"; readonly error: Refused; readonly range: Ranges.Range }
   /** Passing trouble. */
   | { readonly _tag: "Trouble"; readonly error: TransportError }
 
@@ -142,7 +148,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   let unrecorded = Ranges.empty
   let recordedAt = Number.NEGATIVE_INFINITY
 
-  /** Sends a range, again when it arrives damaged. It is read when there is room to send it: waiting bodies fill memory. */
+  /** Sends a range, again when it arrives damaged. */
   const exchange = (range: Ranges.Range) =>
     Effect.suspend(() => {
       const bytes = range[1] - range[0]
@@ -150,10 +156,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       const outgoing = (options: ReadOptions) =>
         Delivery.outgoing(parts, file, range, Option.some({ id, known }), options)
       return Option.isSome(revision)
-        ? pace.request(
-          bytes,
-          parts.bodies.use(bytes, (into) => Effect.flatMap(outgoing({ into, prefix }), parts.transport.send))
-        )
+        ? parts.bodies.use(bytes, (into) => Effect.flatMap(outgoing({ into, prefix }), parts.transport.send))
         : Effect.flatMap(outgoing({ prefix }), (out) =>
           // a part of a file may be cut in another way when it is sent again, which a server does not take
           pace.spoken() === 2 && out.body.length === file.size
@@ -233,27 +236,43 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
         return first
       }
       // a receipt says more than what went wrong beside it
-      const turns = (to: Turn): Turn => {
+      const turns = (to: Turn): undefined => {
         if (turn === undefined || to._tag === "Receipt") turn = to
-        return to
+        return undefined
       }
+      /**
+       * Sends the next range when there is room to send it. It is cut and read no earlier: bodies go in order, for the server
+       * waits for the bytes before them, and those that wait fill memory.
+       */
+      const step = Effect.suspend(() => {
+        const taken: { range: Ranges.Range | undefined } = { range: undefined }
+        const length = () => taken.range === undefined ? 0 : taken.range[1] - taken.range[0]
+        const exchanged = Effect.suspend(() => {
+          const range = taken.range = next()
+          return range === undefined
+            ? Effect.succeed(undefined)
+            : Effect.map(exchange(range), (receipt) => ({ range, receipt }))
+        })
+        return (Option.isSome(revision) ? pace.request(length, exchanged) : exchanged).pipe(
+          Effect.catchAll((error) => {
+            if (Delivery.isTooLarge(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: length() }))
+            if (known && taken.range !== undefined && statusIs(409)(error)) {
+              return Effect.succeed(turns({ _tag: "Touched", error, range: taken.range }))
+            }
+            const passes = Option.isSome(revision) ? isPassing : Delivery.isHarmless
+            if (taken.range === undefined || !isTransportError(error) || !passes(error)) return Effect.fail(error)
+            if (Delivery.isAmbiguous(error) || exact.includes(taken.range)) unsure.push(taken.range)
+            return Effect.succeed(turns({ _tag: "Trouble", error }))
+          })
+        )
+      })
       const work = Effect.gen(function*() {
-        for (let range = next(); range !== undefined; range = next()) {
-          const [from, to] = range
-          const answer = yield* exchange(range).pipe(
-            Effect.catchAll((error) => {
-              if (Delivery.isTooLarge(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: to - from }))
-              const passes = Option.isSome(revision) ? isPassing : Delivery.isHarmless
-              if (!isTransportError(error) || !passes(error)) return Effect.fail(error)
-              if (Delivery.isAmbiguous(error) || exact.includes(range)) unsure.push(range)
-              return Effect.succeed(turns({ _tag: "Trouble", error }))
-            })
-          )
-          if ("_tag" in answer) return
-          yield* accept(range, answer)
+        for (let sent = yield* step; sent !== undefined; sent = yield* step) {
+          const { range, receipt } = sent
+          yield* accept(range, receipt)
           acknowledged.push(range)
           reset()
-          if (isAlone || !("uploadId" in answer) || answer.complete) turns({ _tag: "Receipt", receipt: answer })
+          if (isAlone || !("uploadId" in receipt) || receipt.complete) turns({ _tag: "Receipt", receipt })
         }
       })
       yield* Effect.all(Array.from({ length: isAlone ? 1 : pace.parallel }, () => work), {
@@ -306,6 +325,14 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       if (turn.sent <= smallestAfter413) return yield* turn.error
       pace.tooLarge(turn.sent, turn.error)
       if (known) missing = unsure = []
+    } else if (turn?._tag === "Touched") {
+      // what a program sent that has died since, or a connection that was given up, may arrive after all
+      const state = yield* ask(parts, file, id, wait)
+      if (Option.isNone(state)) return yield* forgotten
+      missing = lacking(file, state.value)
+      if (covers(missing, turn.range)) return yield* turn.error
+      unsure = unsure.filter((range) => covers(missing, range))
+      isSmooth = false
     } else if (turn?._tag === "Trouble") {
       yield* wait(turn.error)
       isAlone = true
@@ -342,7 +369,7 @@ const resume2 = (
     revision: Option.some(2),
     known: Option.isSome(state),
     missing,
-    unsure: sent !== undefined && missing.some(([from, to]) => from <= sent[0] && sent[1] <= to) ? [sent] : []
+    unsure: sent !== undefined && covers(missing, sent) ? [sent] : []
   })
 }
 
