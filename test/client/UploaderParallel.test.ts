@@ -62,6 +62,17 @@ describe("Uploader, several at once", () => {
       for (const name of ["a", "b", "c"]) expect(World.inFile(legacy, name)).toEqual(bytesOf(10))
     }))
 
+  it.scoped("sends a file in order, also when fewer requests may be in flight than it has begun with", () =>
+    Effect.gen(function*() {
+      const { transport } = yield* World.server
+      // so slow that less is sent at once
+      const { add, sends, upload } = yield* client(transport, { send: Effect.delay("11 seconds") }, { parallel: 4 })
+      yield* add("a", bytesOf(100))
+      expect(states((yield* upload()).outcomes)).toEqual(["delivered"])
+      const offsets = sends().map(({ offset }) => offset!)
+      expect(offsets).toEqual(offsets.toSorted((a, b) => a - b))
+    }))
+
   it.scoped("stops the other requests of a file that is given up", () =>
     Effect.gen(function*() {
       const { files, transport } = yield* World.server
@@ -102,6 +113,16 @@ describe("Uploader, bodies", () => {
       })
       expect(Math.max(...lengths)).toBe(128 * KiB)
       expect(lengths.slice(0, 3)).toEqual([16 * KiB, 16 * KiB, 16 * KiB])
+    }))
+
+  it.scoped("grow at once while they take no time worth mentioning, whatever longer ones bring", () =>
+    Effect.gen(function*() {
+      const { lengths } = yield* over((bytes) => bytes / 1000, 1008 * KiB, {
+        chunkSize: 16 * KiB,
+        largestBody: 512 * KiB
+      })
+      // the server's first answer shows that they may
+      expect(lengths.slice(0, 4)).toEqual([16, 32, 64, 128].map((length) => length * KiB))
     }))
 
   it.scoped("stay as they are where longer ones bring nothing", () =>

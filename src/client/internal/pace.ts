@@ -1,5 +1,5 @@
 /**
- * How much is sent to one server at once: bodies grow while that makes the link faster, and what is in flight shrinks when
+ * How much is sent to one server at once: bodies grow while they are short or that makes the link faster, and what is in flight shrinks when
  * requests break or are too large. One request at a time until the server has shown that it speaks revision 2.
  *
  * @internal
@@ -22,11 +22,14 @@ const smallest = 16 * 1024
 /** A server may ask for longer bodies, but for no longer ones than these: they are held in memory. */
 const largestAsked = 64 * 1024 * 1024
 
-/** Bytes that may be in flight, in more than two requests: each body is held in memory. */
-const mostInFlight = 32 * 1024 * 1024
+/** Bytes that may be in flight, in more than two requests, once bodies have grown: each is held in memory. */
+const mostInFlight = 24 * 1024 * 1024
 
 /** Less than that much faster may be chance. */
 const rise = 1.05
+
+/** Milliseconds. A body that takes no longer is short: little is lost with it, and most of its time may not be its bytes'. */
+const shortRequest = 200
 
 /** Milliseconds that a request may take at most before less is sent at once: what waits in buffers on the way is not seen to move. */
 const longestRequest = 10_000
@@ -62,6 +65,8 @@ export const make = (options: PaceOptions) =>
     let permits = 1
     // a request that was sent before the last cut says nothing about what is sent since
     let cuts = 0
+    // what was sent before it was known what the server speaks took no long time
+    let began = false
     // since when something is in flight, and what was acknowledged in which time, pauses left out
     let inFlight = { requests: 0, since: 0 }
     let measured = { millis: 0, bytes: 0, bodies: 0, longest: 0 }
@@ -73,23 +78,35 @@ export const make = (options: PaceOptions) =>
         return requests.resize(permits)
       })
 
-    const acknowledged = (bytes: number, now: number) =>
+    const grow = Effect.suspend(() => {
+      body = Math.min(body * 2, largest)
+      return setPermits(permits)
+    })
+
+    const acknowledged = (bytes: number, took: number, now: number) =>
       Effect.suspend(() => {
+        const isShort = took <= shortRequest && bytes * 2 > body
         if (revision !== 2) {
           measured.millis = 0
+          began = isShort
           return Effect.void
         }
+        const grown = isShort ? grow : Effect.void
         measured.bytes += bytes
         if (bytes * 2 > body) measured.bodies++
-        if (measured.bodies < 2 * permits) return Effect.void
+        if (measured.bodies < 2 * permits) return grown
         const open = inFlight.requests > 0 ? now - inFlight.since : 0
         const rate = measured.bytes / Math.max(1, measured.millis + open)
         const isQuick = measured.longest * 2 < longestRequest
-        if (isQuick && rate > best * rise) body = Math.min(body * 2, largest)
+        const isFaster = rate > best * rise
         // a link may get slower: then less is a rise
         best = Math.max(rate, best * 0.9)
         measured = { millis: -open, bytes: 0, bodies: 0, longest: 0 }
-        return isQuick ? setPermits(permits + 1) : Effect.void
+        if (!isQuick) return grown
+        return Effect.zipRight(
+          isFaster ? grow : grown,
+          Effect.suspend(() => setPermits(permits + 1))
+        )
       })
 
     /** Halves what is in flight, once for all that were sent before. */
@@ -149,7 +166,9 @@ export const make = (options: PaceOptions) =>
           if (revision === shown) return Effect.void
           revision = shown
           const width = shown === 2 ? parallel : 1
-          return Effect.zipRight(slots.resize(width), setPermits(width))
+          return Effect.all([slots.resize(width), setPermits(width), shown === 2 && began ? grow : Effect.void], {
+            discard: true
+          })
         }),
 
       /** What the server speaks, as far as answers have shown it in this run. */
@@ -177,7 +196,7 @@ export const make = (options: PaceOptions) =>
               measured.longest = Math.max(measured.longest, now - began)
               if (Exit.isSuccess(exit)) {
                 return Effect.zipRight(
-                  acknowledged(typeof bytes === "number" ? bytes : bytes(), now),
+                  acknowledged(typeof bytes === "number" ? bytes : bytes(), now - began, now),
                   now - began > longestRequest ? less(sentAt) : Effect.void
                 )
               }
