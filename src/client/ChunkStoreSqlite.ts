@@ -136,7 +136,9 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
         Rows.decodeIds
       )
     ))
-    return row === undefined ? yield* Effect.dieMessage("INSERT … RETURNING returned nothing") : row.id
+    if (row === undefined) return yield* Effect.dieMessage("INSERT … RETURNING returned nothing")
+    yield* Effect.addFinalizer(() => pieceFiles.ended(row.id))
+    return row.id
   })
 
   const ensureRoom = Effect.fnUntraced(function*(more: number) {
@@ -178,6 +180,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     yield* bytes.byteLength < longPiece
       ? writeUnsynced(record(0, bytes))
       : pieceFiles.write(
+        file,
         me,
         bytes,
         (name, keep) =>
@@ -204,7 +207,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     whole: { readonly size: number; readonly sha256: Sha256.Sha256 }
   ) {
     const me = yield* owners.me
-    yield* pieceFiles.sync
+    yield* pieceFiles.sync(file)
     const replaced = yield* write(Effect.gen(function*() {
       const added = yield* sql`SELECT size FROM files WHERE id = ${file} AND owner = ${me} AND state = 'adding'`
       if (added.length === 0) return yield* gone(file)

@@ -62,6 +62,24 @@ export const of = (...pieces: ReadonlyArray<Uint8Array>): Sha256 => {
   return hasher.digest()
 }
 
+/** Bytes whose hash is worth the way to another thread. */
+const manyBytes = 1024 * 1024
+
+/**
+ * The SHA-256 of some bytes at hand: of many (1 MiB) computed on another thread where the platform has one for that, while
+ * this one does something else. They have to stay as they are until then.
+ */
+export const aside = (bytes: Uint8Array): Effect.Effect<Sha256> => {
+  // browsers have it on secure pages only
+  const subtle = globalThis.crypto.subtle as SubtleCrypto | undefined
+  return subtle === undefined || bytes.length < manyBytes
+    ? Effect.sync(() => of(bytes))
+    : Effect.map(
+      Effect.promise(() => subtle.digest("SHA-256", bytes as Uint8Array<ArrayBuffer>)),
+      (hash) => Encoding.encodeHex(new Uint8Array(hash)) as Sha256
+    )
+}
+
 /** The SHA-256 of no bytes at all. */
 export const empty: Sha256 = of()
 

@@ -44,6 +44,26 @@ const opened = (file: string) =>
     (context) => Context.get(context, ChunkStore.ChunkStore)
   )
 
+/** Puts something in place of a method of all open files, until the scope closes. */
+const replaced = (
+  file: string,
+  method: "sync" | "datasync",
+  by: (original: () => Promise<void>) => () => Promise<void>
+) =>
+  Effect.acquireRelease(
+    Effect.promise(async () => {
+      const handle = await Fs.promises.open(file)
+      await handle.close()
+      const prototype = Object.getPrototypeOf(handle) as typeof handle
+      const original = prototype[method]
+      prototype[method] = function() {
+        return by(() => original.call(this))()
+      }
+      return () => void (prototype[method] = original)
+    }),
+    (restore) => Effect.sync(restore)
+  )
+
 const delivery = { endpoint: World.endpoint, name: "sent", uploadId: UploadId.make("u1") }
 const done = { serverName: "a", resent: false, sha256: Sha256.empty }
 
@@ -183,7 +203,7 @@ describe("Pieces in files", () => {
         write: (statements) => Effect.zipLeft(database.write(statements), clear)
       })
       expect(
-        yield* Effect.flip(files.write(1, someBytes(4), () => Effect.fail("gone")))
+        yield* Effect.flip(files.write(1 as ChunkStore.FileId, 1, someBytes(4), () => Effect.fail("gone")))
       ).toBe("gone")
       expect(pieces(file)).toEqual([])
     }))
@@ -204,7 +224,12 @@ describe("Pieces in files", () => {
           )
         )
       yield* Effect.flip(
-        files.write(1, someBytes(4), (name, keep) => Effect.zipRight(record(name, keep), Effect.fail("interrupted")))
+        files.write(
+          id,
+          1,
+          someBytes(4),
+          (name, keep) => Effect.zipRight(record(name, keep), Effect.fail("interrupted"))
+        )
       )
       expect(pieces(file)).toHaveLength(1)
       expect(loose(file)).toBe(0)
@@ -220,23 +245,11 @@ describe("Pieces in files", () => {
         yield* store.append(a, someBytes(4))
         yield* store.append(b, someBytes(4))
         const [asked, gate] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
-        const handle = yield* Effect.promise(() => Fs.promises.open(file))
-        const prototype = Object.getPrototypeOf(handle) as typeof handle
-        yield* Effect.promise(() => handle.close())
-        const { sync } = prototype
-        yield* Effect.acquireRelease(
-          Effect.sync(() => {
-            prototype.sync = async function() {
-              await Effect.runPromise(Effect.zipRight(Deferred.succeed(asked, undefined), Deferred.await(gate)))
-              return sync.call(this)
-            }
-          }),
-          () =>
-            Effect.zipRight(
-              Effect.sync(() => void (prototype.sync = sync)),
-              Deferred.succeed(gate, undefined)
-            )
-        )
+        yield* replaced(file, "sync", (sync) => async () => {
+          await Effect.runPromise(Effect.zipRight(Deferred.succeed(asked, undefined), Deferred.await(gate)))
+          return sync()
+        })
+        yield* Effect.addFinalizer(() => Deferred.succeed(gate, undefined))
         const seal = (id: ChunkStore.FileId) => Effect.fork(store.seal(id, { size: 4, sha256: Sha256.empty }))
         const first = yield* seal(a)
         yield* Deferred.await(asked)
@@ -250,6 +263,47 @@ describe("Pieces in files", () => {
         expect(yield* sealed).toHaveLength(2)
       })
   )
+
+  it.scopedLive("are synced while the next ones come, and all of them before their file is sealed", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      const syncs: Array<() => void> = []
+      yield* replaced(file, "datasync", (datasync) => () => new Promise((end) => syncs.push(() => end(datasync()))))
+      const id = yield* store.begin(newFile("/a"))
+      yield* store.append(id, someBytes(4))
+      yield* store.append(id, someBytes(4))
+      // not more than that is left to be synced
+      const third = yield* Effect.fork(store.append(id, someBytes(4)))
+      yield* Effect.sleep("50 millis")
+      expect(third.unsafePoll()).toBe(null)
+      syncs[0]!()
+      yield* Fiber.join(third)
+      const sealed = yield* Effect.fork(store.seal(id, { size: 12, sha256: Sha256.empty }))
+      syncs[1]!()
+      yield* Effect.sleep("50 millis")
+      expect(sealed.unsafePoll()).toBe(null)
+      syncs[2]!()
+      yield* Fiber.join(sealed)
+      expect(yield* Effect.provideService(listed, ChunkStore.ChunkStore, store)).toHaveLength(1)
+    }))
+
+  it.scopedLive("whose sync fails are not sealed", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      const store = yield* opened(file)
+      yield* Effect.scoped(Effect.gen(function*() {
+        yield* replaced(file, "datasync", () => () => Promise.reject(new Error("EIO: i/o error, fdatasync")))
+        const id = yield* store.begin(newFile("/a"))
+        yield* store.append(id, someBytes(4))
+        expect(yield* Effect.flip(store.seal(id, { size: 4, sha256: Sha256.empty }))).toMatchObject({
+          _tag: "ChunkStoreError",
+          message: expect.stringContaining("cannot be synced: EIO")
+        })
+      }))
+      expect(yield* Effect.provideService(listed, ChunkStore.ChunkStore, store)).toEqual([])
+      expect(pieces(file)).toEqual([])
+    }))
 
   it.scoped.skipIf(isWindows)("are the same under every name of the database", () =>
     Effect.gen(function*() {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "@effect/vitest"
-import { Either, FastCheck, Option, Schema } from "effect"
+import { Effect, Either, FastCheck, Option, Schema } from "effect"
 import { createHash } from "node:crypto"
 import * as Sha256 from "../../src/protocol/Sha256.ts"
 
@@ -25,6 +25,15 @@ describe("Sha256", () => {
       expect(hasher.digest()).toBe(Sha256.of(first, second))
     }))
   })
+
+  it.effect.each([0, 1000, 1024 * 1024, 3_000_000])(
+    "hashes %i bytes aside as at once",
+    (length) =>
+      Effect.gen(function*() {
+        const bytes = Uint8Array.from({ length }, (_, at) => at * 7 % 251)
+        expect(yield* Sha256.aside(bytes)).toBe(Sha256.of(bytes))
+      })
+  )
 
   it("knows the example of RFC 9530, appendix B.1", () => {
     const content = new TextEncoder().encode("{\"hello\": \"world\"}\n")

@@ -17,7 +17,7 @@ import type { FileHandle } from "node:fs/promises"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import { Sha256 } from "../../protocol/Sha256.ts"
-import { ChunkStoreError } from "../ChunkStore.ts"
+import { ChunkStoreError, type FileId } from "../ChunkStore.ts"
 import type { Database } from "./sqliteDatabase.ts"
 
 /** How the `pieces` rows of such pieces are marked. */
@@ -44,6 +44,9 @@ export const fromData = (data: Uint8Array): Reference => {
 /** Files that are removed in one go. */
 const atOnce = 256
 
+/** Pieces of a file that the disk is still to have while the next one is written. */
+const mostUnsynced = 2
+
 const isSha256 = Schema.is(Sha256)
 
 const decodeNames = Schema.decodeUnknown(Schema.Array(Schema.Struct({ name: Schema.String })))
@@ -69,6 +72,8 @@ export const make = ({ file: database, read, someChange, sql, write, writeUnsync
   /** Files were added to the folder that it may not have after a loss of power. */
   let isFresh = false
   const syncing = Effect.unsafeMakeSemaphore(1)
+  /** The syncs of pieces, by the file that they belong to, that nobody has waited for yet. */
+  const unsynced = new Map<FileId, Array<Promise<void>>>()
 
   const attempt = <A>(what: string, run: () => Promise<A>): Effect.Effect<A, ChunkStoreError> =>
     Effect.uninterruptible(Effect.tryPromise({
@@ -93,16 +98,23 @@ export const make = ({ file: database, read, someChange, sql, write, writeUnsync
     }
   }
 
-  const put = async (name: string, bytes: Uint8Array) => {
+  const put = async (file: FileId, name: string, bytes: Uint8Array) => {
+    const syncs = unsynced.get(file) ?? []
+    unsynced.set(file, syncs)
+    if (syncs.length >= mostUnsynced) await syncs.shift()
     await Fs.mkdir(folder, { recursive: true, mode: 0o700 })
     const handle = await Fs.open(pathOf(name), "wx", 0o600)
     try {
       for (let at = 0; at < bytes.length;) at += (await handle.write(bytes, at, bytes.length - at, at)).bytesWritten
-      await handle.datasync()
-    } finally {
+    } catch (cause) {
       await handle.close()
+      throw cause
     }
     isFresh = true
+    const synced = handle.datasync().finally(() => handle.close())
+    // it fails for who waits for it
+    synced.catch(() => {})
+    syncs.push(synced)
   }
 
   /** Fills `into`, which is as long as the piece; whether there was as much. */
@@ -145,12 +157,25 @@ export const make = ({ file: database, read, someChange, sql, write, writeUnsync
     }
   })
 
+  const syncFolders = syncing.withPermits(1)(Effect.suspend(() => {
+    if (!isFresh) return Effect.void
+    isFresh = false
+    return Effect.tapError(
+      attempt("synced", async () => {
+        await syncFolder(folder)
+        await syncFolder(Path.dirname(folder))
+      }),
+      () => Effect.sync(() => void (isFresh = true))
+    )
+  }))
+
   return {
     /**
-     * Writes a piece, and has it recorded by `record`, in whose transaction `keep` says that the file is needed. Until then it
-     * is loose.
+     * Writes a piece of a file, and has it recorded by `record`, in whose transaction `keep` says that its own file is needed.
+     * Until then that is loose. The disk has the piece once the file was synced.
      */
     write: <A, E>(
+      file: FileId,
       owner: number,
       bytes: Uint8Array,
       record: (name: string, keep: Effect.Effect<unknown, SqlError>) => Effect.Effect<A, E>
@@ -159,7 +184,7 @@ export const make = ({ file: database, read, someChange, sql, write, writeUnsync
         const name = Crypto.randomBytes(nameLength / 2).toString("hex")
         // durable: after a loss of power nobody would know of the file
         return write(sql`INSERT INTO loose (name, owner) VALUES (${name}, ${owner})`).pipe(
-          Effect.zipRight(attempt("written", () => put(name, bytes))),
+          Effect.zipRight(attempt("written", () => put(file, name, bytes))),
           Effect.zipRight(record(name, sql`DELETE FROM loose WHERE name = ${name}`)),
           Effect.onError(() =>
             // whoever took its owner for dead may have cleared it before it was written
@@ -175,18 +200,19 @@ export const make = ({ file: database, read, someChange, sql, write, writeUnsync
         )
       }),
 
-    /** Makes it durable that the files are there, and their folder. */
-    sync: syncing.withPermits(1)(Effect.suspend(() => {
-      if (!isFresh) return Effect.void
-      isFresh = false
-      return Effect.tapError(
-        attempt("synced", async () => {
-          await syncFolder(folder)
-          await syncFolder(Path.dirname(folder))
-        }),
-        () => Effect.sync(() => void (isFresh = true))
-      )
-    })),
+    /** Makes the pieces of a file durable, that they are there, and their folder. */
+    sync: (file: FileId) =>
+      Effect.zipRight(
+        attempt("synced", async () => void (await Promise.all(unsynced.get(file) ?? []))),
+        syncFolders
+      ),
+
+    /** Nobody adds pieces to a file any more: waits until none is being synced, as a file in use may not be removed. */
+    ended: (file: FileId): Effect.Effect<void> =>
+      Effect.promise(async () => {
+        await Promise.allSettled(unsynced.get(file) ?? [])
+        unsynced.delete(file)
+      }),
 
     read: readInto,
 

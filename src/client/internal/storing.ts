@@ -17,7 +17,7 @@ export const pieceLength = (chunkSize: number, largestBody: number): number =>
 
 /** Where pieces go: each is seen, in order, before it is appended. */
 interface Taker<E> {
-  readonly see: (piece: Uint8Array) => PieceHashes
+  readonly see: (piece: Uint8Array) => Effect.Effect<PieceHashes>
   readonly append: (piece: Uint8Array, hashes: PieceHashes) => Effect.Effect<void, E>
 }
 
@@ -31,7 +31,7 @@ const fromFile = <E>({ open, size }: External, length: number, { append, see }: 
         if (at >= size) return undefined
         const bytes = rooms[at / length % 2]!.subarray(0, size - at)
         yield* read(bytes, at)
-        return { bytes, hashes: see(bytes) }
+        return { bytes, hashes: yield* see(bytes) }
       })
     let piece = yield* pieceAt(0)
     for (let at = length; piece !== undefined; at += length) {
@@ -43,7 +43,7 @@ const fromFile = <E>({ open, size }: External, length: number, { append, see }: 
 /** What comes in pieces of other lengths is gathered. */
 const fromStream = <E>(bytes: Source["bytes"], length: number, { append, see }: Taker<E>) =>
   Effect.gen(function*() {
-    const take = (piece: Uint8Array) => Effect.suspend(() => append(piece, see(piece)))
+    const take = (piece: Uint8Array) => Effect.flatMap(see(piece), (hashes) => append(piece, hashes))
     // as long as what it has to hold: many sources are shorter than a piece
     let held = new Uint8Array(0)
     let heldBytes = 0
@@ -85,13 +85,22 @@ export const store = (
     const hasher = Sha256.make()
     let size = 0
     const taker: Taker<ChunkStoreError | BufferFull> = {
-      see: (piece) => {
-        hasher.update(piece)
-        const prefix = hasher.copy().digest()
-        const sha256 = size === 0 ? prefix : Sha256.of(piece)
-        size += piece.length
-        return { sha256, prefix }
-      },
+      see: (piece) =>
+        Effect.suspend(() => {
+          const isFirst = size === 0
+          size += piece.length
+          const seeAll = Effect.sync(() => {
+            hasher.update(piece)
+            return hasher.copy().digest()
+          })
+          return isFirst
+            ? Effect.map(seeAll, (prefix) => ({ sha256: prefix, prefix }))
+            : Effect.map(
+              // the other thread has its piece before this one is busy
+              Effect.all([Sha256.aside(piece), seeAll], { concurrency: "unbounded" }),
+              ([sha256, prefix]) => ({ sha256, prefix })
+            )
+        }),
       append: (piece, hashes) => store.append(file, piece, hashes)
     }
     yield* seen === undefined ? fromStream(source.bytes, length, taker) : fromFile(seen, length, taker)
