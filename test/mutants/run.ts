@@ -69,7 +69,7 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "keeps in the hash of the whole what was not recorded",
     file: "src/server/internal/revision2.ts",
-    find: "() => wholeHash.forget(upload.key)",
+    find: "() => wholeHash.retract(upload.key, extent)",
     replace: "() => Effect.void",
     tests: [prefix]
   },
@@ -203,14 +203,42 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "leaves the syncs of the ledger to chance",
     file: "src/server/UploadLedgerSqlite.ts",
-    find: "options.durability === \"process\" ? \"NORMAL\" : \"FULL\"",
-    replace: "\"NORMAL\"",
+    find: "if (Option.isSome(log)) log.value.wrote()",
+    replace: "",
     tests: ["test/server/UploadLedgerSqlite.test.ts"]
+  },
+  {
+    bug: "tells what the ledger's disk does not have yet",
+    file: "src/server/internal/ledgerRules.ts",
+    find: "return durable === undefined ? outcome : Effect.zipRight(durable, outcome)",
+    replace: "return durable === undefined || Either.isRight(outcome) ? outcome : Effect.zipRight(durable, outcome)",
+    tests: ["test/server/UploadLedgerSqlite.test.ts"]
+  },
+  {
+    bug: "trusts a sync of the ledger after one that failed",
+    file: "src/server/internal/ledgerLog.ts",
+    find: "durable: () => failed ?? (",
+    replace: "durable: () => (",
+    tests: ["test/server/UploadLedgerSqlite.test.ts"]
+  },
+  {
+    bug: "seals a file whose pieces the disk does not have",
+    file: "src/client/internal/pieceFiles.ts",
+    find: "await Promise.all(unsynced.get(file) ?? [])",
+    replace: "await Promise.resolve()",
+    tests: ["test/client/PieceFiles.test.ts"]
+  },
+  {
+    bug: "gives a file up over bytes that its dead predecessor has sent",
+    file: "src/client/internal/deliver.ts",
+    find: "if (covers(missing, turn.range)) return yield* turn.error",
+    replace: "return yield* turn.error",
+    tests: ["test/client/UploaderRestart.test.ts"]
   },
   {
     bug: "publishes bytes that are no longer those that came",
     file: "src/server/internal/wholeHash.ts",
-    find: "if (hasher.digest() !== sha256) return false",
+    find: "if ((own ?? prefix?.copy())?.digest() !== extent.sha256) return false",
     replace: "",
     tests: ["test/server/Upkeep.test.ts"]
   },
@@ -224,14 +252,14 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "calls a file delivered whose hash is another one",
     file: "src/client/internal/deliver.ts",
-    find: "(done.sha256 ?? file.sha256) === file.sha256",
-    replace: "file.sha256 === file.sha256",
+    find: " && (done.sha256 ?? sha256) === sha256",
+    replace: "",
     tests: ["test/client/UploaderAnswers.test.ts"]
   },
   {
     bug: "sends a stored piece that was damaged",
     file: "src/client/internal/sqliteRead.ts",
-    find: "|| Sha256.of(piece.data) !== piece.sha256",
+    find: "&& Sha256.of(piece.data) === piece.sha256",
     replace: "",
     tests: ["test/client/ChunkStoreSqlite.test.ts"]
   },

@@ -256,7 +256,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
         return (Option.isSome(revision) ? pace.request(length, exchanged) : exchanged).pipe(
           Effect.catchAll((error) => {
             if (Delivery.isTooLarge(error)) return Effect.succeed(turns({ _tag: "TooLarge", error, sent: length() }))
-            if (known && taken.range !== undefined && statusIs(409)(error)) {
+            if (Option.isSome(revision) && taken.range !== undefined && statusIs(409)(error)) {
               return Effect.succeed(turns({ _tag: "Touched", error, range: taken.range }))
             }
             const passes = Option.isSome(revision) ? isPassing : Delivery.isHarmless
@@ -328,7 +328,8 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
     } else if (turn?._tag === "Touched") {
       // what a program sent that has died since, or a connection that was given up, may arrive after all
       const state = yield* ask(parts, file, id, wait)
-      if (Option.isNone(state)) return yield* forgotten
+      if (Option.isNone(state)) return yield* (known ? forgotten : turn.error)
+      known = true
       missing = lacking(file, state.value)
       if (covers(missing, turn.range)) return yield* turn.error
       unsure = unsure.filter((range) => covers(missing, range))
