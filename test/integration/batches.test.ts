@@ -13,7 +13,7 @@ import { type Chance, chance } from "../support/proofRun.ts"
 import { temporaryFolder } from "../support/rawFiles.ts"
 
 const seed = Number(process.env["INDEXEDCP_SEED"] ?? 20261)
-const kills = Number(process.env["INDEXEDCP_KILLS"] ?? 24)
+const kills = Number(process.env["INDEXEDCP_KILLS"] ?? 12)
 
 /** Files of 0 bytes to some KiB, no two alike but the empty ones; their hashes by their names. */
 const fill = (folder: string, count: number, by: Chance): ReadonlyMap<string, string> => {

@@ -1,7 +1,7 @@
 /**
  * Real programs under `kill -9`: however often client and server die, each file arrives once and as it was.
  *
- * `INDEXEDCP_KILLS` says how many kills there are (default 24), `INDEXEDCP_SEED` where chance begins.
+ * `INDEXEDCP_KILLS` says how many kills there are (default 12), `INDEXEDCP_SEED` where chance begins.
  *
  * @module
  */
@@ -13,7 +13,7 @@ import * as Kills from "../support/kills.ts"
 import * as PythonClient from "../support/peers/PythonClient.ts"
 import { type Chance, chance } from "../support/proofRun.ts"
 
-const kills = Number(process.env["INDEXEDCP_KILLS"] ?? 24)
+const kills = Number(process.env["INDEXEDCP_KILLS"] ?? 12)
 const seed = Number(process.env["INDEXEDCP_SEED"] ?? 20261)
 const timeout = 60_000 + kills * 3000
 

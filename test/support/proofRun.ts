@@ -7,11 +7,11 @@ import { Clock, Duration, Effect } from "effect"
 import { generator } from "../../src/testing/internal/chance.ts"
 
 /**
- * `INDEXEDCP_STEPS` says how many steps all proofs together take (default 30 000; `npm run test:chaos` takes a million), and
+ * `INDEXEDCP_STEPS` says how many steps all proofs together take (default 12 000; `npm run test:chaos` takes a million), and
  * `INDEXEDCP_SEED` where chance begins, so that a run can be repeated.
  */
 export const settings = {
-  steps: Number(process.env["INDEXEDCP_STEPS"] ?? 30_000),
+  steps: Number(process.env["INDEXEDCP_STEPS"] ?? 12_000),
   seed: Number(process.env["INDEXEDCP_SEED"] ?? 20261) >>> 0
 }
 

@@ -1,6 +1,7 @@
 /**
- * How much is sent to one server at once: bodies grow while they are short or that makes the link faster, and what is in flight shrinks when
- * requests break or are too large. One request at a time until the server has shown that it speaks revision 2.
+ * How much is sent to one server at once: bodies grow while they take no time or that makes the link faster, and what is in
+ * flight shrinks when requests break or are too large. One request at a time until the server has shown that it speaks
+ * revision 2.
  *
  * @internal
  */
@@ -65,8 +66,8 @@ export const make = (options: PaceOptions) =>
     let permits = 1
     // a request that was sent before the last cut says nothing about what is sent since
     let cuts = 0
-    // what was sent before it was known what the server speaks took no long time
-    let began = false
+    // what was sent last before it was known what the server speaks
+    let firstWasShort = false
     // since when something is in flight, and what was acknowledged in which time, pauses left out
     let inFlight = { requests: 0, since: 0 }
     let measured = { millis: 0, bytes: 0, bodies: 0, longest: 0 }
@@ -88,7 +89,7 @@ export const make = (options: PaceOptions) =>
         const isShort = took <= shortRequest && bytes * 2 > body
         if (revision !== 2) {
           measured.millis = 0
-          began = isShort
+          firstWasShort = isShort
           return Effect.void
         }
         const grown = isShort ? grow : Effect.void
@@ -166,9 +167,12 @@ export const make = (options: PaceOptions) =>
           if (revision === shown) return Effect.void
           revision = shown
           const width = shown === 2 ? parallel : 1
-          return Effect.all([slots.resize(width), setPermits(width), shown === 2 && began ? grow : Effect.void], {
-            discard: true
-          })
+          return Effect.all(
+            [slots.resize(width), setPermits(width), shown === 2 && firstWasShort ? grow : Effect.void],
+            {
+              discard: true
+            }
+          )
         }),
 
       /** What the server speaks, as far as answers have shown it in this run. */

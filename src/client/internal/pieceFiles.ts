@@ -98,12 +98,25 @@ export const make = ({ file: database, read, someChange, sql, write, writeUnsync
     }
   }
 
+  const create = async (name: string): Promise<FileHandle> => {
+    try {
+      return await Fs.open(pathOf(name), "wx", 0o600)
+    } catch (cause) {
+      if (!isMissing(cause)) throw cause
+      await Fs.mkdir(folder, { recursive: true, mode: 0o700 })
+      return await Fs.open(pathOf(name), "wx", 0o600)
+    }
+  }
+
   const put = async (file: FileId, name: string, bytes: Uint8Array) => {
     const syncs = unsynced.get(file) ?? []
     unsynced.set(file, syncs)
-    if (syncs.length >= mostUnsynced) await syncs.shift()
-    await Fs.mkdir(folder, { recursive: true, mode: 0o700 })
-    const handle = await Fs.open(pathOf(name), "wx", 0o600)
+    if (syncs.length >= mostUnsynced) {
+      // one that failed stays, so that the file is not sealed
+      await syncs[0]
+      syncs.shift()
+    }
+    const handle = await create(name)
     try {
       for (let at = 0; at < bytes.length;) at += (await handle.write(bytes, at, bytes.length - at, at)).bytesWritten
     } catch (cause) {
