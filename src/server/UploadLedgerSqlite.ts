@@ -95,17 +95,6 @@ const decodeKey = Schema.decodeUnknownSync(Schema.Struct({ key: UploadKey }))
 const columns = Object.keys(Upload.fields) as ReadonlyArray<keyof Upload>
 const isOpen = "id IS NOT NULL AND (state = 'receiving' OR state = 'finishing' OR state = 'failed')"
 
-/** Many rows go in by one statement, as one text: a statement for each would cost ten times as much. */
-const json = (values: ReadonlyArray<unknown>): string => JSON.stringify(values)
-
-/** The columns of a table, and the same as members of objects that `json_each` gives. */
-const table = (name: string, columns: ReadonlyArray<string>): string =>
-  `${name} (${columns.map((name) => `"${name}"`).join(", ")})
-    SELECT ${columns.map((column) => `value ->> '${column}'`).join(", ")} FROM json_each(?)`
-
-const intoUploads = table("uploads", columns)
-const intoExtents = table("extents", ["key", "position", "offset", "length", "sha256", "locator"])
-
 const failure = (cause: unknown): LedgerError =>
   (cause as { readonly code?: string }).code === "SQLITE_FULL"
     ? new StorageFull({ message: "The server's ledger has no room left on its disk; try again later" })
@@ -121,7 +110,7 @@ const guard = <A>(run: () => A): A => {
 }
 
 /** The rows in a database whose tables are there. */
-const rowsOf = (database: Sqlite.Database, log: Option.Option<LedgerLog.LedgerLog>): rules.Rows => {
+const rowsOf = (database: Sqlite.Database, log: LedgerLog.LedgerLog): rules.Rows => {
   type Values = ReadonlyArray<Sqlite.Value>
   const run = (sql: string) => {
     const statement = database.prepare(sql)
@@ -156,21 +145,23 @@ const rowsOf = (database: Sqlite.Database, log: Option.Option<LedgerLog.LedgerLo
     (id IS NOT NULL AND state IN ('receiving', 'failed') AND touchedAt < ?) OR
     (id IS NOT NULL AND state IN ('complete', 'deleted') AND touchedAt < ?)
     LIMIT ?`)
+  const insert = `INSERT INTO uploads (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})`
   const put = run(
-    `INSERT INTO uploads (${columns.join(", ")}) VALUES (${columns.map(() => "?").join(", ")})
-      ON CONFLICT (key) DO UPDATE SET ${columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")}`
+    `${insert} ON CONFLICT (key) DO UPDATE SET ${
+      columns.slice(1).map((column) => `${column} = excluded.${column}`).join(", ")
+    }`
   )
+  const putNew = select(`${insert} ON CONFLICT DO NOTHING RETURNING key`, (row) => decodeKey(row).key)
   const putExtent = run(
     `INSERT INTO extents (key, position, "offset", length, sha256, isPrefix, locator) VALUES (?, ?, ?, ?, ?, ?, ?)`
   )
-  const putUploads = select(
-    `INSERT INTO ${intoUploads} WHERE true ON CONFLICT DO NOTHING RETURNING key`,
-    (row) => decodeKey(row).key
-  )
-  const putExtents = run(`INSERT INTO ${intoExtents}`)
-  const completeAll = run(
-    "UPDATE uploads SET state = 'complete', touchedAt = ? WHERE key IN (SELECT value FROM json_each(?))"
-  )
+  const complete = run("UPDATE uploads SET state = 'complete', touchedAt = ? WHERE key = ?")
+  const valuesOf = (upload: Upload): Values => {
+    const row = encodeUpload(upload)
+    return columns.map((column) => row[column])
+  }
+  const addExtent: rules.Rows["putExtent"] = (key, position, { isPrefix = false, length, locator, offset, sha256 }) =>
+    putExtent(key, position, offset, length, sha256, Number(isPrefix), locator)
   const before = extents("<= ? ORDER BY position DESC LIMIT 1")
   const after = extents("> ? ORDER BY position LIMIT 1")
   const extentOf = ([found]: ReturnType<typeof before>) =>
@@ -184,7 +175,7 @@ const rowsOf = (database: Sqlite.Database, log: Option.Option<LedgerLog.LedgerLo
         if (Either.isLeft(outcome)) rollback()
         else {
           commit()
-          if (Option.isSome(log)) log.value.wrote()
+          log.wrote()
         }
         return outcome
       } catch (cause) {
@@ -193,7 +184,7 @@ const rowsOf = (database: Sqlite.Database, log: Option.Option<LedgerLog.LedgerLo
         throw cause
       }
     },
-    durable: () => Option.isSome(log) ? log.value.durable() : undefined,
+    durable: log.durable,
     byKey: (key) => Arr.head(byKey(key)),
     byId: (principal, id) => Arr.head(byId(principal, id)),
     revision1: uploads(
@@ -206,23 +197,16 @@ const rowsOf = (database: Sqlite.Database, log: Option.Option<LedgerLog.LedgerLo
     unfinished: uploads(`${isOpen} ORDER BY touchedAt`),
     untouched: (before, most) => untouched(before.revision1, before.unfinished, before.ended, most),
     unsettled: uploads("state = 'finishing' UNION ALL SELECT * FROM uploads WHERE id IS NULL"),
-    put: (upload) => {
-      const row = encodeUpload(upload)
-      put(...columns.map((column) => row[column]))
-    },
-    putWhole: (many) => {
-      const put = putUploads(json(many.map(({ upload }) => encodeUpload(upload))))
-      const isPut = new Set(put)
-      const written = many.flatMap(({ extent, upload: { key } }) =>
-        extent.length > 0 && isPut.has(key) ? [{ key, position: extent.offset, ...extent }] : []
-      )
-      if (written.length > 0) putExtents(json(written))
-      return put
-    },
-    completeAll: (keys, touchedAt) => completeAll(touchedAt, json(keys)),
+    put: (upload) => put(...valuesOf(upload)),
+    putWhole: (many) =>
+      many.flatMap(({ extent, upload }) => {
+        const added = putNew(...valuesOf(upload))
+        if (added.length > 0 && extent.length > 0) addExtent(upload.key, extent.offset, extent)
+        return added
+      }),
+    completeAll: (keys, touchedAt) => keys.forEach((key) => complete(touchedAt, key)),
     forget: run("DELETE FROM uploads WHERE key = ?"),
-    putExtent: (key, position, { isPrefix = false, length, locator, offset, sha256 }) =>
-      void putExtent(key, position, offset, length, sha256, Number(isPrefix), locator),
+    putExtent: addExtent,
     removeExtents: run("DELETE FROM extents WHERE key = ? AND position >= ?"),
     before: (key, position) => extentOf(before(key, position)),
     after: (key, position) => extentOf(after(key, position)),
@@ -241,16 +225,16 @@ const migrate = (file: string) =>
 
 /** The log of an open database. It stays the same file as long as the database is open. */
 const openLog = (file: string) =>
-  Effect.map(
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const opened = Fs.openSync(`${file}-wal`, "r+")
-        return { opened, log: LedgerLog.make((done) => Fs.fdatasync(opened, done)) }
-      }),
-      ({ log, opened }) => Effect.andThen(log.close, Effect.sync(() => Fs.closeSync(opened)))
-    ),
-    ({ log }) => log
-  )
+  Effect.gen(function*() {
+    const opened = yield* Effect.acquireRelease(
+      Effect.sync(() => Fs.openSync(`${file}-wal`, "r+")),
+      (opened) => Effect.sync(() => Fs.closeSync(opened))
+    )
+    return yield* Effect.acquireRelease(
+      Effect.sync(() => LedgerLog.make((done) => Fs.fdatasync(opened, done))),
+      ({ close }) => close
+    )
+  })
 
 /**
  * A ledger in the SQLite database at `file`, whose folder exists. What was committed is on the disk before anybody is told of
@@ -272,9 +256,8 @@ export const layer = (options: {
       database.pragma("synchronous = NORMAL")
       // what a process before this one could not sync is in the database then; and the log is there
       database.pragma("wal_checkpoint(TRUNCATE)")
-      return rules.make(
-        rowsOf(database, options.durability === "process" ? Option.none() : Option.some(yield* openLog(options.file)))
-      )
+      const log = options.durability === "process" ? LedgerLog.unsynced : yield* openLog(options.file)
+      return rules.make(rowsOf(database, log))
     })
   ).pipe(
     Layer.catchAllCause((cause) =>

@@ -203,7 +203,7 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "leaves the syncs of the ledger to chance",
     file: "src/server/UploadLedgerSqlite.ts",
-    find: "if (Option.isSome(log)) log.value.wrote()",
+    find: "log.wrote()",
     replace: "",
     tests: ["test/server/UploadLedgerSqlite.test.ts"]
   },

@@ -79,35 +79,35 @@ export const make = (options: PaceOptions) =>
         return requests.resize(permits)
       })
 
-    const grow = Effect.suspend(() => {
+    const grow = (): void => {
       body = Math.min(body * 2, largest)
-      return setPermits(permits)
-    })
+    }
 
     const acknowledged = (bytes: number, took: number, now: number) =>
       Effect.suspend(() => {
-        const isShort = took <= shortRequest && bytes * 2 > body
+        const isBody = bytes * 2 > body
+        const isShort = isBody && took <= shortRequest
         if (revision !== 2) {
           measured.millis = 0
           firstWasShort = isShort
           return Effect.void
         }
-        const grown = isShort ? grow : Effect.void
         measured.bytes += bytes
-        if (bytes * 2 > body) measured.bodies++
-        if (measured.bodies < 2 * permits) return grown
-        const open = inFlight.requests > 0 ? now - inFlight.since : 0
-        const rate = measured.bytes / Math.max(1, measured.millis + open)
-        const isQuick = measured.longest * 2 < longestRequest
-        const isFaster = rate > best * rise
-        // a link may get slower: then less is a rise
-        best = Math.max(rate, best * 0.9)
-        measured = { millis: -open, bytes: 0, bodies: 0, longest: 0 }
-        if (!isQuick) return grown
-        return Effect.zipRight(
-          isFaster ? grow : grown,
-          Effect.suspend(() => setPermits(permits + 1))
-        )
+        if (isBody) measured.bodies++
+        let isFaster = false
+        let wanted = permits
+        if (measured.bodies >= 2 * permits) {
+          const open = inFlight.requests > 0 ? now - inFlight.since : 0
+          const rate = measured.bytes / Math.max(1, measured.millis + open)
+          const isQuick = measured.longest * 2 < longestRequest
+          isFaster = isQuick && rate > best * rise
+          if (isQuick) wanted++
+          // a link may get slower: then less is a rise
+          best = Math.max(rate, best * 0.9)
+          measured = { millis: -open, bytes: 0, bodies: 0, longest: 0 }
+        }
+        if (isShort || isFaster) grow()
+        return setPermits(wanted)
       })
 
     /** Halves what is in flight, once for all that were sent before. */
@@ -167,12 +167,8 @@ export const make = (options: PaceOptions) =>
           if (revision === shown) return Effect.void
           revision = shown
           const width = shown === 2 ? parallel : 1
-          return Effect.all(
-            [slots.resize(width), setPermits(width), shown === 2 && firstWasShort ? grow : Effect.void],
-            {
-              discard: true
-            }
-          )
+          if (shown === 2 && firstWasShort) grow()
+          return Effect.zipRight(slots.resize(width), setPermits(width))
         }),
 
       /** What the server speaks, as far as answers have shown it in this run. */

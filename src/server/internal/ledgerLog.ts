@@ -22,6 +22,9 @@ export interface LedgerLog {
   readonly close: Effect.Effect<void>
 }
 
+/** A log that survives the death of the process, and is not asked for more. */
+export const unsynced: LedgerLog = { wrote: () => {}, durable: () => undefined, close: Effect.void }
+
 /** `sync` calls back with what it failed with, or `null`. One at a time: each serves all that was committed before it. */
 export const make = (sync: (done: (cause: unknown) => void) => void): LedgerLog => {
   let isDirty = false

@@ -141,24 +141,24 @@ export const make = (
     claim: { readonly fence: number },
     extent: Extent
   ): Effect.Effect<void, DigestMismatch | Busy | StoreError | LedgerError> =>
-    Effect.flatMap(
-      wholeHash.watching(upload.key, (moved) =>
-        Effect.gen(function*() {
-          // looked for first: who ends meanwhile has committed them
-          const before = yield* writers.before(upload.key, extent.offset)
-          const isRight = yield* wholeHash.extend(upload.key, extent)
-          if (Option.isSome(isRight)) {
-            return yield* isRight.value ? Effect.as(writers.hashed(claim.fence), "joined" as const) : mismatch(
-              `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
-            )
-          }
-          if (Option.isSome(before)) return yield* Effect.as(before.value, "again" as const)
-          const hasMoved = Option.isSome(yield* Effect.timeoutOption(moved, patienceForBefore))
-          const isComing = hasMoved || Option.isSome(yield* writers.before(upload.key, extent.offset))
-          return isComing ? "again" as const : yield* missing(extent.offset)
-        })),
-      (then) => then === "joined" ? Effect.void : join(upload, claim, extent)
-    )
+    wholeHash.watching(upload.key, (moved) =>
+      Effect.gen(function*() {
+        // looked for first: who ends meanwhile has committed them
+        const before = yield* writers.before(upload.key, extent.offset)
+        const isRight = yield* wholeHash.extend(upload.key, extent)
+        if (Option.isSome(isRight)) {
+          return yield* isRight.value ? Effect.as(writers.hashed(claim.fence), true) : mismatch(
+            `The SHA-256 of the bytes up to ${extent.offset + extent.length} is not what Prefix-Digest says`
+          )
+        }
+        if (Option.isSome(before)) return yield* Effect.as(before.value, false)
+        const hasMoved = Option.isSome(yield* Effect.timeoutOption(moved, patienceForBefore))
+        const isComing = hasMoved || Option.isSome(yield* writers.before(upload.key, extent.offset))
+        return isComing ? false : yield* missing(extent.offset)
+      })).pipe(
+        Effect.repeat({ until: (hasJoined) => hasJoined }),
+        Effect.asVoid
+      )
 
   const receiveBody = (request: ReceiveRequest, chunk: ChunkUpload, upload: Upload) => (claim: Claim) =>
     claim._tag === "Repeat"
