@@ -243,6 +243,15 @@ describe("Limits of the disk", () => {
       expect(yield* send2(0, "abc", { size: 3 })).toMatchObject({ duplicate: true, complete: true })
     }).pipe(Effect.provide(small)))
 
+  it.effect("takes what fits as soon as there is room again", () =>
+    Effect.gen(function*() {
+      disk.free = 90
+      expect(yield* refusal(send2(0, unread(1)))).toBe(507)
+      // no time has passed
+      disk.free = 100
+      expect(yield* send2(0, "a", { size: 2 })).toMatchObject({ bytesReceived: 1 })
+    }).pipe(Effect.provide(small)))
+
   it.effect("is not ready without room, or when the disk cannot be written", () =>
     Effect.gen(function*() {
       const receiver = yield* Receiver.Receiver

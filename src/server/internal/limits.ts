@@ -23,8 +23,8 @@ const gather = { least: 64 * 1024, most: 1024 * 1024 }
 /** Files and bytes of one batch, and the part of the memory for bodies that it may take. */
 const batch = { files: 256, bytes: 8 * 1024 * 1024, part: 4 }
 
-/** How long what was found of the disk's free space is believed. */
-const freeFor = "100 millis"
+/** Milliseconds in which room that was found on the disk is believed to be there still. That there is none is never believed. */
+const freeFor = 100
 
 /** Seconds after which a key with too many open uploads may come again. */
 const openRetry = 60
@@ -49,9 +49,7 @@ export const make = Effect.fnUntraced(function*(
   const share = () =>
     Math.min(gather.most, Math.max(gather.least, Math.floor(options.bodyMemory / Math.max(1, bodies))))
 
-  const [found, forget] = yield* Effect.cachedInvalidateWithTTL(store.free, freeFor)
-  // that a disk did not answer once is not believed
-  const free = Effect.tapError(found, () => forget)
+  let seen = { free: Option.none<number>(), until: 0 }
   /** Between looking at a key's bytes and counting more nobody else may do so. */
   const one = yield* Effect.makeSemaphore(1)
   const opens = yield* Effect.makeSemaphore(1)
@@ -59,10 +57,15 @@ export const make = Effect.fnUntraced(function*(
   const adding = new Map<string, number>()
 
   const hasRoom = (bytes: number): Effect.Effect<void, StoreError> =>
-    Effect.flatMap(
-      free,
-      (free) => Option.exists(free, (free) => free - bytes < minFreeSpace) ? Effect.fail(noRoom()) : Effect.void
-    )
+    Effect.clockWith((clock) => {
+      const now = clock.unsafeCurrentTimeMillis()
+      const fits = () => !Option.exists(seen.free, (free) => free - bytes < minFreeSpace)
+      if (now < seen.until && fits()) return Effect.void
+      return Effect.flatMap(store.free, (free) => {
+        seen = { free, until: now + freeFor }
+        return fits() ? Effect.void : Effect.fail(noRoom())
+      })
+    })
 
   const left = (principal: string): Effect.Effect<number, LedgerError> =>
     maxKeyBytes === undefined
