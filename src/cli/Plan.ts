@@ -5,7 +5,6 @@
  */
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
 import * as Uploader from "../client/Uploader.ts"
 import { tell } from "./main.ts"
 import type * as Tally from "./Tally.ts"
@@ -27,29 +26,24 @@ export interface Plan {
   readonly endpoints: ReadonlySet<string>
 }
 
-/** Goes through the buffer once. */
+/** What the buffer has, by its sums. */
 export const make = (asked: Asked) =>
   Effect.gen(function*() {
-    const { list } = yield* Uploader.Uploader
+    const { totals } = yield* Uploader.Uploader
     const endpoints = new Set<string>(asked.endpoint === undefined ? [] : [asked.endpoint])
     const start = { files: 0, size: 0, acknowledged: 0, newest: -1 }
     let others = 0
-    yield* Stream.runForEachChunk(list, (files) =>
-      Effect.sync(() => {
-        for (const file of files) {
-          start.newest = Math.max(start.newest, file.id)
-          const endpoint = Uploader.endpointFor(asked, file)
-          if (endpoint === undefined) others++
-          if (endpoint === undefined || asked.endless && Option.isSome(file.failure)) continue
-          endpoints.add(endpoint)
-          start.files++
-          start.size += file.size
-          // what another server has acknowledged is sent again
-          if (Option.exists(file.delivery, (delivery) => delivery.endpoint === endpoint)) {
-            start.acknowledged += file.settledBytes
-          }
-        }
-      }))
+    for (const alike of yield* totals) {
+      start.newest = Math.max(start.newest, alike.newest)
+      const endpoint = Uploader.endpointFor(asked, alike)
+      if (endpoint === undefined) others += alike.files
+      if (endpoint === undefined || asked.endless && alike.failed) continue
+      endpoints.add(endpoint)
+      start.files += alike.files
+      start.size += alike.size
+      // what another server has acknowledged is sent again
+      if (Option.contains(alike.endpoint, endpoint)) start.acknowledged += alike.settledBytes
+    }
     return { start, others, endpoints } satisfies Plan
   })
 

@@ -98,6 +98,24 @@ export interface BufferedFile extends NewFile {
   readonly freed: boolean
 }
 
+/** Sealed files that stand alike, added up. */
+export interface Totals {
+  /** What they were added for. */
+  readonly destination: Option.Option<string>
+  /** Where they were last sent. */
+  readonly endpoint: Option.Option<string>
+  /** They were given up. */
+  readonly failed: boolean
+  /** How many they are. */
+  readonly files: number
+  /** Bytes. */
+  readonly size: number
+  /** How many bytes servers have acknowledged. */
+  readonly settledBytes: number
+  /** The number of the one that was added last. */
+  readonly newest: FileId
+}
+
 /** A file that a server holds as a whole, as it is remembered after it has left the buffer. */
 export interface DeliveryReceipt {
   /** As the user typed it. */
@@ -237,6 +255,15 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
 
   /** All sealed files, oldest first, read in pages. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
+
+  /** What `list` has, added up: it costs no reading of each. */
+  readonly totals: Effect.Effect<ReadonlyArray<Totals>, ChunkStoreError>
+
+  /**
+   * The names that an endpoint knows files of this buffer by in revision 1: those that were delivered, and those that were
+   * begun, adopted ones too. One may stand there twice.
+   */
+  readonly revision1Names: (endpoint: string) => Effect.Effect<ReadonlyArray<string>, ChunkStoreError>
 
   /** A sealed or adopted file. */
   readonly get: (file: FileId) => Effect.Effect<BufferedFile, NotBuffered | ChunkStoreError>
@@ -559,6 +586,33 @@ const makeMemory = Effect.gen(function*() {
         return Effect.succeed(Option.map(Option.fromNullable(replaced.at(-1)), toFile))
       }).pipe(Effect.ensuring(signal)),
     list: Stream.suspend(() => Stream.fromIterable(inState("sealed").filter(({ external }) => !external).map(toFile))),
+    totals: Effect.sync(() => {
+      const totals = new Map<string, Totals>()
+      for (const { delivery, destination, external, failure, id, settled, size } of inState("sealed")) {
+        if (external) continue
+        const endpoint = Option.map(delivery, ({ endpoint }) => endpoint)
+        const alike = { destination, endpoint, failed: Option.isSome(failure) }
+        const key = JSON.stringify(alike)
+        const before = totals.get(key) ?? { files: 0, size: 0, settledBytes: 0 }
+        totals.set(key, {
+          ...alike,
+          files: before.files + 1,
+          size: before.size + size,
+          settledBytes: before.settledBytes + Ranges.total(settled),
+          newest: id
+        })
+      }
+      return [...totals.values()]
+    }),
+    revision1Names: (endpoint) =>
+      Effect.sync(() =>
+        [
+          ...receipts.filter((receipt) => receipt.endpoint === endpoint && receipt.revision === 1),
+          ...inState("sealed").flatMap(({ delivery }) => Option.toArray(delivery)).filter((delivery) =>
+            delivery.endpoint === endpoint && Option.contains(delivery.revision, 1)
+          )
+        ].map(({ name }) => name)
+      ),
     get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
     read: (file, from, to, options) =>
       whenSealed(

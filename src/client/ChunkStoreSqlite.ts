@@ -365,6 +365,26 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     toFiles
   )
 
+  const totals = Effect.map(
+    read(Effect.flatMap(
+      sql`SELECT destination, endpoint, failure IS NOT NULL AS failed, count(*) AS files, sum(size) AS size,
+        sum(settled_bytes) AS settled_bytes, max(id) AS newest
+        FROM files WHERE state = 'sealed' AND external = 0 GROUP BY 1, 2, 3`,
+      Rows.decodeTotals
+    )),
+    (rows) => rows.map(Rows.toTotals)
+  )
+
+  const revision1Names = (endpoint: string) =>
+    Effect.map(
+      read(Effect.flatMap(
+        sql`SELECT name FROM receipts WHERE endpoint = ${endpoint} AND revision = 1 UNION ALL
+          SELECT coalesce(sent_name, name) FROM files WHERE state = 'sealed' AND endpoint = ${endpoint} AND revision = 1`,
+        Rows.decodeNames
+      )),
+      (rows) => rows.map(({ name }) => name)
+    )
+
   const receipts = pages(
     (after) =>
       Effect.flatMap(
@@ -526,6 +546,8 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
     append,
     seal,
     list,
+    totals,
+    revision1Names,
     get,
     adopt,
     adoptAll,

@@ -23,7 +23,8 @@ import {
   ChunkStore,
   ChunkStoreError,
   type DeliveryReceipt,
-  type FileId
+  type FileId,
+  type Totals
 } from "./ChunkStore.ts"
 import * as Batches from "./internal/batches.ts"
 import * as Delivery from "./internal/delivery.ts"
@@ -137,6 +138,9 @@ export class Uploader extends Context.Tag("indexedcp/Uploader")<Uploader, {
   /** The files in the buffer, oldest first. */
   readonly list: Stream.Stream<BufferedFile, ChunkStoreError>
 
+  /** What {@link list} has, added up: it costs no reading of each. */
+  readonly totals: Effect.Effect<ReadonlyArray<Totals>, ChunkStoreError>
+
   /**
    * Sends buffered files and tells how it goes. Each file ends with a `Finished` event; one that is not delivered stays in
    * the buffer, and the others go on. Ending the stream early stops the upload, to be gone on with later.
@@ -215,7 +219,7 @@ export const endpointOf = (url: string): Effect.Effect<string, InvalidEndpoint> 
  */
 export const endpointFor: (
   asked: { readonly endpoint?: string | undefined; readonly destined?: boolean | undefined },
-  file: BufferedFile
+  file: Pick<BufferedFile, "destination">
 ) => string | undefined = Sending.endpointFor
 
 /** The source as it is now, where that can be known. */
@@ -362,6 +366,7 @@ const make = (options: UploaderOptions) =>
           (version) => Option.isNone(version) ? Effect.succeed(false) : store.knows(source.source, version.value)
         ),
       list: store.list,
+      totals: store.totals,
       upload,
       uploadAll: (asked) =>
         upload(asked).pipe(

@@ -305,6 +305,24 @@ describe("Uploader, names at revision-1 servers", () => {
       expect(World.inFile(old, "a (2).txt")).toEqual(bytesOf(5, 3))
     }))
 
+  it.scoped("sends a file beside one of its name that was half sent from where it lies under another one", () =>
+    Effect.gen(function*() {
+      const old = World.legacyServer()
+      const store = yield* World.memoryStore
+      const first = yield* client(old.transport, {}, { store })
+      const { source } = changeable(bytesOf(10))
+      yield* first.uploader.bufferAndUpload(source, { endpoint }).pipe(
+        Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 4),
+        Stream.runDrain
+      )
+      const second = yield* client(old.transport, {}, { store })
+      yield* second.add("y/big.bin", bytesOf(7, 2))
+      yield* second.upload()
+      expect(World.inFile(old, "big (1).bin")).toEqual(bytesOf(7, 2))
+      expect(yield* send(second.uploader, source)).toMatchObject({ state: "delivered" })
+      expect(World.inFile(old, "big.bin")).toEqual(bytesOf(10))
+    }))
+
   it.scoped("leaves names alone at our server", () =>
     Effect.gen(function*() {
       const { transport } = yield* World.server

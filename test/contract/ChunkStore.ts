@@ -205,6 +205,71 @@ export const suite = (
         expect((yield* listed).map(({ id }) => id)).toEqual(ids)
       }).pipe(Effect.provide(layer)))
 
+    it.effect("adds up what it lists, by where files go and whether they were given up", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        expect(yield* store.totals).toEqual([])
+        const destination = Option.some("http://other/upload")
+        const alike = { destination: Option.none(), endpoint: Option.none(), failed: false }
+        yield* add("/a", someBytes(5))
+        const { file: b } = yield* add("/b", someBytes(7))
+        const { file: c } = yield* add("/c", someBytes(9))
+        const { file: d } = yield* add("/d", someBytes(11), 4, { destination })
+        const { file: e } = yield* add("/e", someBytes(0))
+        yield* Effect.forEach([c, d], (file) => store.startDelivery(file, delivery))
+        yield* store.settle(c, 0, 4)
+        yield* store.settle(c, 8, 9)
+        yield* store.setFailure(d, Option.some("refused"))
+        yield* store.adopt({ ...newFile("/big"), size: 100 }, opening(someBytes(100)))
+        yield* Effect.scoped(Effect.gen(function*() {
+          yield* store.append(yield* store.begin(newFile("/adding")), someBytes(4))
+          yield* store.claim(b)
+          const totals = yield* store.totals
+          expect(totals).toHaveLength(3)
+          expect(totals).toEqual(expect.arrayContaining([
+            { ...alike, files: 3, size: 12, settledBytes: 0, newest: e },
+            { ...alike, endpoint: Option.some(delivery.endpoint), files: 1, size: 9, settledBytes: 5, newest: c },
+            {
+              destination,
+              endpoint: Option.some(delivery.endpoint),
+              failed: true,
+              files: 1,
+              size: 11,
+              settledBytes: 0,
+              newest: d
+            }
+          ]))
+        }))
+      }).pipe(Effect.provide(layer)))
+
+    it.effect("has the names that a server of revision 1 knows its files by", () =>
+      Effect.gen(function*() {
+        const store = yield* ChunkStore.ChunkStore
+        const send = (file: ChunkStore.FileId, name: string, revision: Option.Option<1 | 2>, to = delivery.endpoint) =>
+          Effect.zipRight(
+            store.startDelivery(file, { ...delivery, endpoint: to, name }),
+            store.remember(file, { revision })
+          )
+        const [done, begun, newer, unknown, elsewhere] = yield* Effect.forEach(
+          ["/done", "/begun", "/newer", "/unknown", "/elsewhere"],
+          (source) => Effect.map(add(source, someBytes(4)), ({ file }) => file)
+        )
+        const adopted = yield* store.adopt({ ...newFile("/adopted"), size: 4 }, opening(someBytes(4)))
+        yield* send(done!, "done.txt", Option.some(1))
+        yield* store.delivered(done!, { serverName: "x", resent: false, sha256: Sha256.of(someBytes(4)) })
+        yield* send(begun!, "begun.txt", Option.some(1))
+        yield* send(adopted, "adopted.txt", Option.some(1))
+        yield* send(newer!, "newer.txt", Option.some(2))
+        yield* send(unknown!, "unknown.txt", Option.none())
+        yield* send(elsewhere!, "elsewhere.txt", Option.some(1), "http://other/upload")
+        expect([...yield* store.revision1Names(delivery.endpoint)].sort()).toEqual([
+          "adopted.txt",
+          "begun.txt",
+          "done.txt"
+        ])
+        expect(yield* store.revision1Names("http://nobody/upload")).toEqual([])
+      }).pipe(Effect.provide(layer)))
+
     it.effect("never gives a file's number to another", () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore

@@ -6,24 +6,13 @@
  */
 import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
-import * as Option from "effect/Option"
-import * as Stream from "effect/Stream"
 import * as FileName from "../../protocol/FileName.ts"
 import type { ChunkStore } from "../ChunkStore.ts"
 
-/** What was sent to an endpoint from a buffer, by its receipts and half-sent files, and what is sent while this lasts. */
+/** What was sent to an endpoint from a buffer before, and what is sent while this lasts. */
 export const make = (store: Context.Tag.Service<ChunkStore>, endpoint: string) =>
-  Effect.gen(function*() {
-    const taken = new Set<string>()
-    yield* Stream.runForEach(store.receipts, (receipt) =>
-      Effect.sync(() => {
-        if (receipt.endpoint === endpoint && receipt.revision === 1) taken.add(FileName.base(receipt.name))
-      }))
-    yield* Stream.runForEach(store.list, ({ delivery }) =>
-      Effect.sync(() => {
-        if (Option.isNone(delivery) || delivery.value.endpoint !== endpoint) return
-        if (Option.contains(delivery.value.revision, 1)) taken.add(FileName.base(delivery.value.name))
-      }))
+  Effect.map(store.revision1Names(endpoint), (names) => {
+    const taken = new Set(names.map(FileName.base))
     return {
       /** The server has shown that it speaks revision 1, and has a file of this name. */
       take: (name: string): void => void taken.add(FileName.base(name)),

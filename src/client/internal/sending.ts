@@ -49,7 +49,7 @@ const inHand = 512
 
 export const endpointFor = (
   { destined = false, endpoint }: Pick<Asked, "endpoint" | "destined">,
-  { destination }: BufferedFile
+  { destination }: Pick<BufferedFile, "destination">
 ): string | undefined => {
   const own = Option.getOrUndefined(destination)
   if (endpoint === undefined || own === endpoint) return own

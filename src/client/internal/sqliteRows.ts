@@ -9,7 +9,7 @@ import * as Predicate from "effect/Predicate"
 import * as Schema from "effect/Schema"
 import { Sha256 } from "../../protocol/Sha256.ts"
 import { UploadId } from "../../protocol/UploadId.ts"
-import type { BufferedFile, Delivery, DeliveryReceipt, ExternalFile } from "../ChunkStore.ts"
+import type { BufferedFile, Delivery, DeliveryReceipt, ExternalFile, Totals } from "../ChunkStore.ts"
 import { FileId } from "../ChunkStore.ts"
 
 type Is<A> = (input: unknown) => input is A
@@ -116,6 +116,28 @@ export const toFile = (living: ReadonlySet<number>) => (row: FileRow): BufferedF
   }
 }
 
+const TotalsRow = Schema.Struct({
+  destination: Schema.NullOr(Schema.String),
+  endpoint: Schema.NullOr(Schema.String),
+  failed: Schema.Literal(0, 1),
+  files: Count,
+  size: Count,
+  settled_bytes: Count,
+  newest: FileId
+})
+
+export const decodeTotals = Schema.decodeUnknown(Schema.Array(TotalsRow))
+
+export const toTotals = (row: typeof TotalsRow.Type): Totals => ({
+  destination: Option.fromNullable(row.destination),
+  endpoint: Option.fromNullable(row.endpoint),
+  failed: row.failed === 1,
+  files: row.files,
+  size: row.size,
+  settledBytes: row.settled_bytes,
+  newest: row.newest
+})
+
 const ReceiptRow = Schema.Struct({
   id: Schema.Number,
   path: Schema.String,
@@ -198,6 +220,8 @@ export const decodeData = Schema.decodeUnknown(
     Schema.Struct({ file: FileId, length: Count, encoding: Schema.Number, data: Schema.Uint8ArrayFromSelf })
   )
 )
+
+export const decodeNames = Schema.decodeUnknown(Schema.Array(Schema.Struct({ name: Schema.String })))
 
 export const decodeIds = Schema.decodeUnknown(Schema.Array(Schema.Struct({ id: FileId })))
 
