@@ -22,22 +22,18 @@ export interface Standing {
 
 /** The state of a file, and the trouble that goes with it. */
 export const of = ({ delivery, failure, held, trouble }: BufferedFile): Standing => {
-  const reason = Option.map(trouble, ({ reason }) => reason)
+  const error = Option.map(trouble, ({ reason }) => reason)
   if (held) {
     const nextTry = Option.flatMap(trouble, ({ nextTry }) => nextTry)
-    return { state: Option.isSome(trouble) ? "waiting" : "sending", error: reason, nextTry }
+    return { state: Option.isSome(trouble) ? "waiting" : "sending", error, nextTry }
   }
-  const kept = { error: Option.orElse(failure, () => reason), nextTry: Option.none() }
-  if (Option.isSome(failure)) return { state: "failed", ...kept }
-  const unanswered = Option.filter(delivery, ({ revision }) => Option.contains(revision, 1)).pipe(
-    Option.flatMap(({ sending }) => sending)
+  const nextTry = Option.none()
+  if (Option.isSome(failure)) return { state: "failed", error: failure, nextTry }
+  const unanswered = Option.flatMap(
+    delivery,
+    ({ revision, sending }) => Option.contains(revision, 1) ? sending : Option.none()
   )
-  return Option.match(unanswered, {
-    onNone: () => ({ state: "queued", ...kept }),
-    onSome: (chunk) => ({
-      state: "unconfirmed",
-      ...kept,
-      error: Option.orElseSome(kept.error, () => `Chunk ${chunk} may or may not have arrived`)
-    })
-  })
+  if (Option.isNone(unanswered)) return { state: "queued", error, nextTry }
+  const unconfirmed = () => `Chunk ${unanswered.value} may or may not have arrived`
+  return { state: "unconfirmed", error: Option.orElseSome(error, unconfirmed), nextTry }
 }

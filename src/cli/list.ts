@@ -61,43 +61,40 @@ const cellsOfReceipt = ({ endpoint, path, serverName, size }: DeliveryReceipt): 
   Table.nothing
 ]
 
-interface Entry {
-  readonly cells: () => ReadonlyArray<string>
-  readonly json: () => object
-}
-
 /** So many rows decide how wide the columns are. */
 const firstRows = 1000
 
 /** Prints pages of rows, each in one go. */
-const printTable = <E, R>(entries: Stream.Stream<Entry, E, R>) =>
+const printTable = <E, R>(rows: Stream.Stream<ReadonlyArray<string>, E, R>) =>
   Effect.gen(function*() {
+    const first: Array<ReadonlyArray<string>> = []
     let table: Table.Table | undefined
-    yield* Stream.runForEachChunk(Stream.rechunk(entries, firstRows), (page) => {
-      const rows = Chunk.toReadonlyArray(Chunk.map(page, ({ cells }) => cells()))
-      const lines: Array<string> = []
-      if (table === undefined) {
-        table = Table.make(columns, rows, {
-          all: rows.length < firstRows,
-          fit: process.stdout.isTTY ? process.stdout.columns || undefined : undefined
-        })
-        lines.push(table.header)
-      }
-      for (const row of rows) lines.push(table.row(row))
-      return Console.log(lines.join("\n"))
+    const begin = (all: boolean) => {
+      table = Table.make(columns, first, {
+        all,
+        fit: process.stdout.isTTY ? process.stdout.columns || undefined : undefined
+      })
+      return Console.log([table.header, ...first.map(table.row)].join("\n"))
+    }
+    yield* Stream.runForEachChunk(rows, (page) => {
+      if (Chunk.isEmpty(page)) return Effect.void
+      if (table !== undefined) return Console.log(Chunk.toReadonlyArray(page).map(table.row).join("\n"))
+      first.push(...page)
+      return first.length < firstRows ? Effect.void : begin(false)
     })
-    if (table === undefined) yield* print("No files in buffer")
+    if (first.length === 0) yield* print("No files in buffer")
+    else if (table === undefined) yield* begin(true)
   })
 
 /** One array, an entry a line. */
-const printArray = <E, R>(entries: Stream.Stream<Entry, E, R>) =>
+const printArray = <E, R>(entries: Stream.Stream<object, E, R>) =>
   Effect.gen(function*() {
     let isFirst = true
     yield* Stream.runForEachChunk(entries, (page) => {
-      const lines = Chunk.toReadonlyArray(page).map(({ json }) => {
+      const lines = Chunk.toReadonlyArray(page).map((entry) => {
         const start = isFirst ? "[" : ","
         isFirst = false
-        return start + Text.json(json())
+        return start + Text.json(entry)
       })
       return lines.length === 0 ? Effect.void : Console.log(lines.join("\n"))
     })
@@ -113,15 +110,13 @@ export const list = Command.make("list", {
   Effect.gen(function*() {
     const uploader = yield* Uploader.Uploader
     const now = yield* Clock.currentTimeMillis
-    const files = Stream.map(uploader.list, (file): Entry => ({
-      cells: () => cellsOf(file, now),
-      json: () => Json.file(file)
-    }))
-    const receipts = Stream.map(uploader.receipts, (receipt): Entry => ({
-      cells: () => cellsOfReceipt(receipt),
-      json: () => Json.receipt(receipt)
-    }))
-    yield* (json ? printArray : printTable)(all ? Stream.concat(files, receipts) : files)
+    const each = <A>(ofFile: (file: BufferedFile) => A, ofReceipt: (receipt: DeliveryReceipt) => A) => {
+      const files = Stream.map(uploader.list, ofFile)
+      return all ? Stream.concat(files, Stream.map(uploader.receipts, ofReceipt)) : files
+    }
+    yield* json
+      ? printArray(each<object>(Json.file, Json.receipt))
+      : printTable(each((file) => cellsOf(file, now), cellsOfReceipt))
   }).pipe(Effect.provide(Client.layer(settings)))).pipe(
     Command.withDescription("List the files in the buffer, and how they stand")
   )

@@ -40,23 +40,17 @@ export const make = (
   const widths = kept.map(({ at, title }) =>
     first.reduce((width, cells) => Math.max(width, Math.min(widest, Text.width(cells[at]!))), title.length)
   )
-  const line = (textOf: (at: number) => string) => {
-    const text = kept.map(({ align, at }, index) =>
-      align === "right"
-        ? Text.padStart(textOf(at), widths[index]!)
-        : index === kept.length - 1
-        ? textOf(at)
-        : Text.padEnd(textOf(at), widths[index]!)
-    )
-    const before = text.slice(0, -1).join(gap)
-    const last = text[text.length - 1]!
-    const room = (fit ?? Infinity) - Text.width(before) - gap.length
+  const line = (cells: ReadonlyArray<string>) => {
+    let before = ""
+    for (let index = 0; index < kept.length - 1; index++) {
+      const { align, at } = kept[index]!
+      before += (align === "right" ? Text.padStart : Text.padEnd)(cells[at]!, widths[index]!) + gap
+    }
+    const { align, at } = kept[kept.length - 1]!
+    const last = align === "right" ? Text.padStart(cells[at]!, widths[kept.length - 1]!) : cells[at]!
+    const room = fit === undefined || before === "" ? Infinity : fit - Text.width(before)
     // a name is never cut: somebody may want to copy it
-    const cut = room >= 20 && text.length > 1 ? Text.cutEnd(last, room) : last
-    return (text.length === 1 ? last : `${before}${gap}${cut}`).trimEnd()
+    return (before + (room >= 20 ? Text.cutEnd(last, room) : last)).trimEnd()
   }
-  return {
-    header: line((at) => columns[at]!.title),
-    row: (cells) => line((at) => cells[at]!)
-  }
+  return { header: line(columns.map(({ title }) => title)), row: line }
 }

@@ -50,9 +50,9 @@ export const cutEnd = (text: string, columns: number): string =>
 export const cutStart = (text: string, columns: number): string =>
   width(text) <= columns ? text : `…${fitting(lettersOf(text).toReversed(), columns - 1).toReversed().join("")}`
 
-export const padEnd = (text: string, columns: number): string => text + " ".repeat(Math.max(0, columns - width(text)))
+export const padEnd = (text: string, columns: number): string => text.padEnd(text.length + columns - width(text))
 
-export const padStart = (text: string, columns: number): string => " ".repeat(Math.max(0, columns - width(text))) + text
+export const padStart = (text: string, columns: number): string => text.padStart(text.length + columns - width(text))
 
 /** `9.77 KiB`. */
 export const size = (bytes: number): string => bytes < 1024 ? `${bytes} B` : xbytes(bytes, { iec: true })

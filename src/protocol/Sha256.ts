@@ -11,10 +11,15 @@ import * as ParseResult from "effect/ParseResult"
 import * as Schema from "effect/Schema"
 import * as StructuredHeaders from "structured-headers"
 
+const hexDigits = /^[0-9a-f]{64}$/
+
 /** A SHA-256 as 64 lower-case hex digits. */
-export const Sha256 = Schema.String.pipe(Schema.pattern(/^[0-9a-f]{64}$/), Schema.brand("Sha256"))
+export const Sha256 = Schema.String.pipe(Schema.pattern(hexDigits), Schema.brand("Sha256"))
 /** See the schema of this name. */
 export type Sha256 = typeof Sha256.Type
+
+/** Whether it is one, as the schema says; for long lists, which `Schema.is` takes ten times as long for. */
+export const isSha256 = (input: unknown): input is Sha256 => typeof input === "string" && hexDigits.test(input)
 
 /** A running hash. */
 export interface Hasher {

@@ -35,6 +35,17 @@ describe("list", () => {
       )
     }))
 
+  it.scopedLive("shows as many files as there are, a line each, also when they fill its pages to the last row", () =>
+    Effect.gen(function*() {
+      yield* temporaryHome
+      const names = Array.from({ length: 1000 }, (_, at) => `${at}.txt`)
+      yield* workIn(yield* folderWith(Object.fromEntries(names.map((name) => [name, ""]))))
+      yield* client("add", ...names)
+      const { stdout } = yield* client("list")
+      assert.deepStrictEqual(stdout.split("\n").map((line) => line.split(" ")[0]), ["NAME", ...names, ""])
+      assert.strictEqual(JSON.parse((yield* client("list", "--json")).stdout).length, 1000)
+    }))
+
   it.scopedLive("shows where files are for", () =>
     Effect.gen(function*() {
       yield* temporaryHome
