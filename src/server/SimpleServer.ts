@@ -10,10 +10,10 @@ import * as HttpServerResponse from "@effect/platform/HttpServerResponse"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import * as Fs from "node:fs/promises"
-import { pipeline } from "node:stream/promises"
 import { ServerFailure } from "../protocol/ProtocolError.ts"
 import { Identifiers } from "../protocol/UploadId.ts"
 import * as Body from "./Body.ts"
+import { readAll } from "./internal/disk.ts"
 
 const notFound = HttpServerResponse.text("Not Found", { status: 404 })
 const received = HttpServerResponse.text("Chunk received\n")
@@ -26,12 +26,22 @@ export const app = (outputFile: string): Effect.Effect<HttpApp.Default> =>
     const identifiers = yield* Identifiers
     const one = yield* Effect.makeSemaphore(1)
 
-    const append = (spool: string) =>
+    /** All of it or, as far as the disk lets us, nothing. */
+    const append = (spool: Fs.FileHandle) =>
       Effect.uninterruptible(Effect.tryPromise({
         try: async () => {
-          const source = await Fs.open(spool, "r")
           const target = await Fs.open(outputFile, "a")
-          await pipeline(source.createReadStream(), target.createWriteStream())
+          try {
+            const { size } = await target.stat()
+            try {
+              await readAll(spool, [0, (await spool.stat()).size], (bytes) => target.writeFile(bytes))
+            } catch (cause) {
+              await target.truncate(size)
+              throw cause
+            }
+          } finally {
+            await target.close()
+          }
         },
         catch: failure
       }))
@@ -41,7 +51,7 @@ export const app = (outputFile: string): Effect.Effect<HttpApp.Default> =>
       Effect.flatMap(identifiers.next, (id) => {
         const spool = `${outputFile}.${id}.part`
         return Effect.acquireUseRelease(
-          Effect.tryPromise({ try: () => Fs.open(spool, "wx"), catch: failure }),
+          Effect.tryPromise({ try: () => Fs.open(spool, "wx+"), catch: failure }),
           (handle) =>
             Body.consume(
               { length: Option.none(), pieces: request.source as AsyncIterable<Uint8Array> },
@@ -52,7 +62,7 @@ export const app = (outputFile: string): Effect.Effect<HttpApp.Default> =>
                 },
                 onWriteError: failure
               }
-            ).pipe(Effect.andThen(one.withPermits(1)(append(spool)))),
+            ).pipe(Effect.andThen(one.withPermits(1)(append(handle)))),
           (handle) =>
             Effect.promise(async () => {
               await handle.close()

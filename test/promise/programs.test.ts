@@ -3,6 +3,7 @@ import * as Fs from "node:fs"
 import * as Net from "node:net"
 import * as Path from "node:path"
 import { install, type Installed } from "../support/installed.ts"
+import { isWindows } from "../support/platform.ts"
 import { filesIn, folder, listening, read, write } from "../support/promise.ts"
 
 let installed: Installed
@@ -248,6 +249,26 @@ await new Promise((resolve) => (client.onUploadProgress = resolve))
 await client.close()`,
       at
     )
+  })
+
+  it.runIf(!isWindows)("with a simple server keep nothing of a body that the disk has no room for", async () => {
+    const at = folder()
+    write(at, "out.bin", "x".repeat(800_000))
+    const program = await installed.run(
+      "simple.js",
+      `${imports}
+const server = createSimpleServer("out.bin", 0)
+server.on("listening", () => console.log("port " + server.address().port))`,
+      // no file beyond some 1 MB: the unit of sh is 512 or 1024 bytes
+      { cwd: at, under: ["bash", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""] }
+    )
+    const url = `http://127.0.0.1:${await program.said(/port (\d+)/)}/upload`
+    const send = async (bytes: number) => (await fetch(url, { method: "POST", body: new Uint8Array(bytes) })).status
+    expect(await send(500_000)).toBe(500)
+    expect(Fs.statSync(Path.join(at, "out.bin")).size).toBe(800_000)
+    expect(await send(100_000)).toBe(200)
+    expect(Fs.statSync(Path.join(at, "out.bin")).size).toBe(900_000)
+    expect(filesIn(at)).toEqual(["out.bin"])
   })
 
   it("go on while an upload in the background does", async () => {

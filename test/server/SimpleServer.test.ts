@@ -90,4 +90,23 @@ describe("SimpleServer", () => {
       const answer = yield* request(port, "POST", "/upload", {}, "abc")
       expect([answer.status, JSON.parse(answer.body)]).toEqual([500, { error: expect.any(String) }])
     }))
+
+  it.runIf(process.platform === "linux")(
+    "keeps nothing open of a body that it could not write",
+    () =>
+      Effect.gen(function*() {
+        const folder = yield* RawFiles.temporaryFolder
+        const port = yield* serveSimple(folder)
+        yield* request(port, "POST", "/upload", {}, "abc")
+        // a file that is removed shows as "<path> (deleted)"
+        const open = Fs.readdirSync("/proc/self/fd").flatMap((fd) => {
+          try {
+            return [Fs.readlinkSync(`/proc/self/fd/${fd}`)]
+          } catch {
+            return []
+          }
+        })
+        expect(open.filter((path) => path.startsWith(folder))).toEqual([])
+      }).pipe(Effect.scoped, Effect.runPromise)
+  )
 })
