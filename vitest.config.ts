@@ -1,3 +1,4 @@
+import * as Path from "node:path"
 import { defineConfig } from "vitest/config"
 import { BaseSequencer, type TestSpecification } from "vitest/node"
 
@@ -22,6 +23,10 @@ class LongestFirst extends BaseSequencer {
 }
 
 export default defineConfig({
+  // examples import the package by its name: the tests are of the sources, and need no build
+  resolve: {
+    alias: [{ find: /^indexedcp\/(.+)$/, replacement: Path.join(import.meta.dirname, "src/$1.ts") }]
+  },
   test: {
     include: ["test/**/*.test.ts"],
     globalSetup: ["test/support/globalSetup.ts"],

@@ -260,8 +260,8 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   readonly totals: Effect.Effect<ReadonlyArray<Totals>, ChunkStoreError>
 
   /**
-   * The names that an endpoint knows files of this buffer by in revision 1: those that were delivered, and those that were
-   * begun, adopted ones too. One may stand there twice.
+   * The names under which an endpoint has got files of this buffer in revision 1, or the beginnings of some: whatever has become
+   * of them here.
    */
   readonly revision1Names: (endpoint: string) => Effect.Effect<ReadonlyArray<string>, ChunkStoreError>
 
@@ -439,6 +439,7 @@ const makeMemory = Effect.gen(function*() {
   let lastId = 0
   const files = new Map<FileId, Held>()
   const claimed = new Set<FileId>()
+  const revision1Names = new Map<string, Set<string>>()
   const receipts: Array<DeliveryReceipt & Pick<NewFile, "source" | "version">> = []
   const adopted = Adopted.make()
 
@@ -469,6 +470,15 @@ const makeMemory = Effect.gen(function*() {
       files.set(file, { ...held, ...changes(held) })
       return Effect.void
     })
+
+  /** A delivery with what an answer has shown. */
+  const learn = (before: Delivery, known: Partial<Delivery>): Delivery => {
+    const { endpoint, name } = before
+    if (Option.contains(known.revision ?? Option.none(), 1)) {
+      revision1Names.set(endpoint, new Set(revision1Names.get(endpoint)).add(name))
+    }
+    return { ...before, ...known }
+  }
 
   const remove = ({ id }: Held) => {
     files.delete(id)
@@ -604,15 +614,7 @@ const makeMemory = Effect.gen(function*() {
       }
       return [...totals.values()]
     }),
-    revision1Names: (endpoint) =>
-      Effect.sync(() =>
-        [
-          ...receipts.filter((receipt) => receipt.endpoint === endpoint && receipt.revision === 1),
-          ...inState("sealed").flatMap(({ delivery }) => Option.toArray(delivery)).filter((delivery) =>
-            delivery.endpoint === endpoint && Option.contains(delivery.revision, 1)
-          )
-        ].map(({ name }) => name)
-      ),
+    revision1Names: (endpoint) => Effect.sync(() => [...revision1Names.get(endpoint) ?? []]),
     get: (file) => whenSealed(file, (held) => Effect.succeed(toFile(held))),
     read: (file, from, to, options) =>
       whenSealed(
@@ -636,7 +638,7 @@ const makeMemory = Effect.gen(function*() {
       ),
     settle: (file, from, to, options) =>
       change(file, (held) => {
-        const delivery = Option.map(held.delivery, (before) => ({ ...before, ...options?.known }))
+        const delivery = Option.map(held.delivery, (before) => learn(before, options?.known ?? {}))
         const settled = Ranges.add(held.settled, [from, to])
         const pieces = options?.free === true ? free(held.pieces, settled) : held.pieces
         return {
@@ -695,7 +697,7 @@ const makeMemory = Effect.gen(function*() {
       whenSealed(file, ({ delivery }) =>
         Option.isNone(delivery)
           ? Effect.dieMessage("remember before startDelivery")
-          : change(file, () => ({ delivery: Option.some({ ...delivery.value, ...known }) }))),
+          : change(file, () => ({ delivery: Option.some(learn(delivery.value, known)) }))),
     setFailure: (file, failure) =>
       Effect.ensuring(change(file, () => ({ failure })), Option.isNone(failure) ? signal : Effect.void),
     setTrouble: (file, trouble) => change(file, () => ({ trouble: Option.some(trouble) })),

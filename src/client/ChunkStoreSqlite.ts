@@ -378,8 +378,7 @@ const make = Effect.fnUntraced(function*(database: Database, maxBytes = Infinity
   const revision1Names = (endpoint: string) =>
     Effect.map(
       read(Effect.flatMap(
-        sql`SELECT name FROM receipts WHERE endpoint = ${endpoint} AND revision = 1 UNION ALL
-          SELECT coalesce(sent_name, name) FROM files WHERE state = 'sealed' AND endpoint = ${endpoint} AND revision = 1`,
+        sql`SELECT name FROM revision1_names WHERE endpoint = ${endpoint}`,
         Rows.decodeNames
       )),
       (rows) => rows.map(({ name }) => name)

@@ -55,7 +55,10 @@ export type Extents = Effect.Effect<ReadonlyArray<Extent>, StoreError>
  * `test/contract/UploadStore.ts`; {@link oneByOne} spares it the methods for many.
  */
 export class UploadStore extends Context.Tag("indexedcp/UploadStore")<UploadStore, {
-  /** Bytes of the smallest and the largest piece it takes, and whether a piece may continue the one before it. */
+  /**
+   * Bytes of the smallest piece that it likes, which clients are told of, and of the largest that it takes, and whether a piece may
+   * continue the one before it.
+   */
   readonly limits: { readonly minPiece: number; readonly maxPiece: number; readonly append: boolean }
 
   /** Bytes that there is still room for, as far as that is known. */

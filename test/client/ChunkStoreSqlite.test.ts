@@ -80,7 +80,7 @@ describe("ChunkStoreSqlite, the file", () => {
       const file = yield* temporaryFile
       yield* using(file, Effect.void)
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
-      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 3])
+      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 4])
     }))
 
   it.scoped("keeps everything when it is opened again", () =>
@@ -108,7 +108,7 @@ describe("ChunkStoreSqlite, the file", () => {
       raw(at("foreign"), (database) => database.exec("CREATE TABLE notes (text TEXT)"))
       raw(at("foreignWal"), (database) => database.exec("PRAGMA journal_mode = WAL; CREATE TABLE notes (text TEXT)"))
       yield* using(at("newer"), add("/a", someBytes(10)))
-      raw(at("newer"), (database) => database.pragma("user_version = 4"))
+      raw(at("newer"), (database) => database.pragma("user_version = 5"))
       SqliteFiles.writeLegacy(at("mixed"), [])
       raw(at("mixed"), (database) => database.exec("CREATE TABLE notes (text TEXT)"))
       const before = files.map((name) => Sha256.of(Fs.readFileSync(at(name))))
@@ -426,7 +426,8 @@ describe("ChunkStoreSqlite, a limit", () => {
           expect(error.message).toContain(`${file} may use 4.0 MiB (4194304 bytes) and uses`)
           expect(error.message).toContain("no room for 1.0 MiB (1048576 bytes) more")
           expect(error.message).toContain("Upload or remove files, or raise the limit")
-          expect(inUse(file)).toBeLessThan(2 * MiB)
+          // with one more chunk it would be more
+          expect(inUse(file)).toBeLessThan(3 * MiB)
           expect((yield* listed).map(({ id }) => id)).toEqual([kept])
           expect((yield* store.read(kept, 0, MiB)).sha256).toBe(Sha256.of(someBytes(MiB)))
           const { file: next } = yield* add("/next", someBytes(2 * MiB), MiB)
@@ -648,7 +649,7 @@ describe("ChunkStoreSqlite, what other users do", () => {
 })
 
 describe("ChunkStoreSqlite, a buffer of version 1", () => {
-  it.scoped("is brought up to date with everything in it, by one of two that open it at once", () =>
+  it.scopedLive("is brought up to date with everything in it, by one of two that open it at once", () =>
     Effect.gen(function*() {
       const file = yield* temporaryFile
       const bytes = someBytes(10)
@@ -687,7 +688,16 @@ describe("ChunkStoreSqlite, a buffer of version 1", () => {
       yield* store.remember(id, { revision: Option.some(2) })
       yield* store.delivered(id, { serverName: "a", resent: false, sha256: Sha256.empty })
       expect(Chunk.size(yield* Stream.runCollect(store.receipts))).toBe(2)
-      expect(raw(file, (database) => database.pragma("user_version", { simple: true }))).toBe(3)
+      expect(raw(file, (database) => database.pragma("user_version", { simple: true }))).toBe(4)
+    }))
+
+  it.scoped("knows under which names servers of revision 1 have got something from it", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      SqliteFiles.writeVersion1(file, someBytes(10))
+      raw(file, (database) => database.exec("UPDATE files SET revision = 1 WHERE id = 2"))
+      const store = yield* opened(file)
+      expect(yield* store.revision1Names("http://server/upload")).toEqual(["old", "sent"])
     }))
 
   it.scoped("has the same tables afterwards as a new one", () =>
@@ -781,7 +791,7 @@ describe("ChunkStoreSqlite, a buffer of the Python client", () => {
         })
       )
       const pragma = (name: string) => raw(file, (database) => database.pragma(name, { simple: true }))
-      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 3])
+      expect(["page_size", "auto_vacuum", "journal_mode", "user_version"].map(pragma)).toEqual([65536, 2, "wal", 4])
       if (!isWindows) expect(mode(file)).toBe(0o600)
       expect(yield* using(file, Effect.map(listed, (files) => files.length))).toBe(2)
     }))

@@ -323,6 +323,28 @@ describe("Uploader, names at revision-1 servers", () => {
       expect(World.inFile(old, "big.bin")).toEqual(bytesOf(10))
     }))
 
+  it.scoped("sends what was half sent and has changed since under another name, be it buffered or not", () =>
+    Effect.gen(function*() {
+      const old = World.legacyServer()
+      const store = yield* World.memoryStore
+      const { add, uploader } = yield* client(old.transport, {}, { store })
+      const { change, source } = changeable(bytesOf(10))
+      const halfSent = <E>(events: Stream.Stream<UploadEvent, E>) =>
+        events.pipe(
+          Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 4),
+          Stream.runDrain
+        )
+      yield* halfSent(uploader.bufferAndUpload(source, { endpoint }))
+      change(bytesOf(9, 2))
+      expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
+      expect(World.inFile(old, "big (1).bin")).toEqual(bytesOf(9, 2))
+      yield* add("a.txt", bytesOf(10))
+      yield* halfSent(uploader.upload({ endpoint }))
+      yield* add("a.txt", bytesOf(9, 2))
+      yield* uploader.uploadAll({ endpoint })
+      expect(World.inFile(old, "a (1).txt")).toEqual(bytesOf(9, 2))
+    }))
+
   it.scoped("leaves names alone at our server", () =>
     Effect.gen(function*() {
       const { transport } = yield* World.server

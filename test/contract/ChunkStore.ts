@@ -242,7 +242,7 @@ export const suite = (
         }))
       }).pipe(Effect.provide(layer)))
 
-    it.effect("has the names that a server of revision 1 knows its files by", () =>
+    it.effect("has the names under which a server of revision 1 has something, for ever", () =>
       Effect.gen(function*() {
         const store = yield* ChunkStore.ChunkStore
         const send = (file: ChunkStore.FileId, name: string, revision: Option.Option<1 | 2>, to = delivery.endpoint) =>
@@ -257,16 +257,20 @@ export const suite = (
         const adopted = yield* store.adopt({ ...newFile("/adopted"), size: 4 }, opening(someBytes(4)))
         yield* send(done!, "done.txt", Option.some(1))
         yield* store.delivered(done!, { serverName: "x", resent: false, sha256: Sha256.of(someBytes(4)) })
-        yield* send(begun!, "begun.txt", Option.some(1))
         yield* send(adopted, "adopted.txt", Option.some(1))
         yield* send(newer!, "newer.txt", Option.some(2))
         yield* send(unknown!, "unknown.txt", Option.none())
         yield* send(elsewhere!, "elsewhere.txt", Option.some(1), "http://other/upload")
-        expect([...yield* store.revision1Names(delivery.endpoint)].sort()).toEqual([
-          "adopted.txt",
-          "begun.txt",
-          "done.txt"
-        ])
+        yield* store.startDelivery(begun!, { ...delivery, name: "begun.txt" })
+        yield* store.settle(begun!, 0, 4, { known: { revision: Option.some(1) } })
+        const names = ["adopted.txt", "begun.txt", "done.txt"]
+        expect([...yield* store.revision1Names(delivery.endpoint)].sort()).toEqual(names)
+        // what is there stays there
+        yield* add("/begun", someBytes(4, 2))
+        yield* store.adopt({ ...newFile("/adopted"), size: 4, version: Option.some("v2") }, opening(someBytes(4, 2)))
+        yield* store.clear
+        expect([...yield* store.revision1Names(delivery.endpoint)].sort()).toEqual(names)
+        expect(yield* store.revision1Names("http://other/upload")).toEqual(["elsewhere.txt"])
         expect(yield* store.revision1Names("http://nobody/upload")).toEqual([])
       }).pipe(Effect.provide(layer)))
 

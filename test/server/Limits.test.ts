@@ -57,6 +57,19 @@ const held = () => {
   }
 }
 
+describe("Limits of a store", () => {
+  it.effect("are told to clients; a body above them is 413, unread", () =>
+    Effect.gen(function*() {
+      const receiver = yield* Receiver.Receiver
+      expect(receiver.limits).toMatchObject({ minAppendSize: 5, maxAppendSize: 10 })
+      expect(yield* refusal(send2(0, unread(11)))).toBe(413)
+      // the last one of a file may be shorter
+      expect(yield* send2(0, "abc", { size: 3 })).toMatchObject({ complete: true })
+    }).pipe(Effect.provide(
+      layerOver(() => ({ limits: { minPiece: 5, maxPiece: 10, append: true } }), { maxChunkSize: 20 })
+    )))
+})
+
 describe("Limits of a chunk", () => {
   const options = { maxChunkSize: 4 }
 

@@ -12,7 +12,7 @@ import { BufferFull, ChunkStoreError } from "../ChunkStore.ts"
 export const applicationId = 0x49435031
 
 /** The version of the tables in this program. */
-export const version = 3
+export const version = 4
 
 /** What to say of a file that is not for this program; every way out leaves the file alone. */
 export const refusals = {

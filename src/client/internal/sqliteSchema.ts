@@ -88,7 +88,8 @@ const firstTables = [
  * What makes version 1, 2 and so on of the version before. Version 2: `files.external` marks files that are sent from where
  * they lie, which `version` did before it was known of other files too. `files.freed`: pieces that its server has were
  * removed. Receipts know their `source` from version 2 on. Version 3: `pieces.encoding` is 1 for pieces in files of their own
- * (`pieceFiles.ts`).
+ * (`pieceFiles.ts`). Version 4: `revision1_names` are those under which servers of revision 1 have got something, whatever
+ * became of the file here.
  */
 const upgrades = [
   firstTables,
@@ -109,6 +110,15 @@ const upgrades = [
       INSERT INTO loose (name, owner) VALUES (CAST(substr(OLD.data, 1, 32) AS TEXT), NULL);
     END`,
     `CREATE INDEX pieces_in_files ON pieces (length) WHERE encoding = 1`
+  ],
+  [
+    `CREATE TABLE revision1_names (endpoint TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (endpoint, name))
+      STRICT, WITHOUT ROWID`,
+    `INSERT INTO revision1_names SELECT endpoint, name FROM receipts WHERE revision = 1
+      UNION SELECT endpoint, coalesce(sent_name, name) FROM files WHERE revision = 1 AND endpoint IS NOT NULL`,
+    `CREATE TRIGGER revision1_named AFTER UPDATE OF revision ON files WHEN NEW.revision = 1 BEGIN
+      INSERT OR IGNORE INTO revision1_names (endpoint, name) VALUES (NEW.endpoint, coalesce(NEW.sent_name, NEW.name));
+    END`
   ]
 ]
 

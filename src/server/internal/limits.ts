@@ -40,7 +40,9 @@ export const make = Effect.fnUntraced(function*(
   store: Context.Tag.Service<UploadStore>,
   ledger: Context.Tag.Service<UploadLedger>
 ) {
-  const { maxChunkSize, maxFileSize, maxKeyBytes, maxNameLength, maxOpenUploads, minFreeSpace } = options
+  const { maxFileSize, maxKeyBytes, maxNameLength, maxOpenUploads, minFreeSpace } = options
+  const { maxPiece, minPiece } = store.limits
+  const maxChunkSize = Math.min(options.maxChunkSize, maxPiece)
   const window = Duration.toMillis(options.bodyTimeout)
   // with as many bodies as this in flight, all of them gather the least
   const most = Math.max(1, Math.floor(options.bodyMemory / gather.least))
@@ -111,6 +113,7 @@ export const make = Effect.fnUntraced(function*(
     told: {
       maxSize: maxFileSize,
       maxAppendSize: maxChunkSize,
+      ...(minPiece > 1 ? { minAppendSize: minPiece } : {}),
       maxAge: Duration.toMillis(options.unfinishedLifetime) / 1000
     } satisfies UploadLimit,
 
