@@ -283,6 +283,34 @@ const mutants: ReadonlyArray<Mutant> = [
     find: "taken.has(FileName.base(free))",
     replace: "number < 1",
     tests: ["test/client/UploaderDirect.test.ts"]
+  },
+  {
+    bug: "forgets which names an old server has when their files leave the buffer",
+    file: "src/client/internal/sqliteSchema.ts",
+    find: "ON files WHEN NEW.revision = 1 BEGIN",
+    replace: "ON files WHEN NEW.revision = 3 BEGIN",
+    tests: ["test/client/ChunkStoreSqlite.test.ts"]
+  },
+  {
+    bug: "takes what there is no room for",
+    file: "src/server/internal/limits.ts",
+    find: "return fits() ? Effect.void : Effect.fail(noRoom())",
+    replace: "return Effect.void",
+    tests: ["test/server/Limits.test.ts"]
+  },
+  {
+    bug: "believes for a moment that a disk is full which is not any more",
+    file: "src/server/internal/limits.ts",
+    find: "if (now < seen.until && fits()) return Effect.void",
+    replace: "if (now < seen.until) return fits() ? Effect.void : Effect.fail(noRoom())",
+    tests: ["test/server/Limits.test.ts"]
+  },
+  {
+    bug: "leaves half of a body in the file of a simple server",
+    file: "src/server/SimpleServer.ts",
+    find: "await target.truncate(size)",
+    replace: "void size",
+    tests: ["test/promise/programs.test.ts"]
   }
 ]
 
