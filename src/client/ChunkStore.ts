@@ -260,8 +260,8 @@ export class ChunkStore extends Context.Tag("indexedcp/ChunkStore")<ChunkStore, 
   readonly totals: Effect.Effect<ReadonlyArray<Totals>, ChunkStoreError>
 
   /**
-   * The names under which an endpoint has got files of this buffer in revision 1, or the beginnings of some: whatever has become
-   * of them here.
+   * The names under which an endpoint has acknowledged files of this buffer in revision 1, or the beginnings of some: whatever has
+   * become of them here.
    */
   readonly revision1Names: (endpoint: string) => Effect.Effect<ReadonlyArray<string>, ChunkStoreError>
 

@@ -18,7 +18,7 @@ export const Sha256 = Schema.String.pipe(Schema.pattern(hexDigits), Schema.brand
 /** See the schema of this name. */
 export type Sha256 = typeof Sha256.Type
 
-/** Whether it is one, as the schema says; for long lists, which `Schema.is` takes ten times as long for. */
+/** Whether it is one. What the schema says, in a tenth of the time that `Schema.is` takes: long lists ask it for each row. */
 export const isSha256 = (input: unknown): input is Sha256 => typeof input === "string" && hexDigits.test(input)
 
 /** A running hash. */

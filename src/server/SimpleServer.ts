@@ -36,7 +36,8 @@ export const app = (outputFile: string): Effect.Effect<HttpApp.Default> =>
             try {
               await readAll(spool, [0, (await spool.stat()).size], (bytes) => target.writeFile(bytes))
             } catch (cause) {
-              await target.truncate(size)
+              // by its name: Windows shortens no file that is open to be appended to
+              await Fs.truncate(outputFile, size).catch(() => {})
               throw cause
             }
           } finally {

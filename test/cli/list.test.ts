@@ -39,7 +39,8 @@ describe("list", () => {
   it.scopedLive("shows as many files as there are, a line each, also when they fill its pages to the last row", () =>
     Effect.gen(function*() {
       const home = yield* temporaryHome
-      const names = Array.from({ length: 1000 }, (_, at) => `${at}.txt`)
+      // pages have 500, and the first 1000 say how wide the columns are
+      const names = Array.from({ length: 1500 }, (_, at) => `${at}.txt`)
       yield* workIn(yield* folderWith({ "0.txt": "" }))
       yield* client("add", "0.txt")
       raw(Path.join(home, ".indexcp", "indexcp.db"), (database) =>
@@ -49,7 +50,9 @@ describe("list", () => {
         ).run(JSON.stringify(names.slice(1))))
       const { stdout } = yield* client("list")
       assert.deepStrictEqual(stdout.split("\n").map((line) => line.split(" ")[0]), ["NAME", ...names, ""])
-      assert.strictEqual(JSON.parse((yield* client("list", "--json")).stdout).length, 1000)
+      // it is not known whether a later row says something there
+      assert.match(stdout, /^NAME .*DESTINATION +NEXT TRY +LAST ERROR\n/)
+      assert.strictEqual(JSON.parse((yield* client("list", "--json")).stdout).length, names.length)
     }))
 
   it.scopedLive("shows where files are for", () =>

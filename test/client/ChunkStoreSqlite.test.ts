@@ -648,6 +648,18 @@ describe("ChunkStoreSqlite, what other users do", () => {
     }))
 })
 
+describe("ChunkStoreSqlite, a damaged buffer", () => {
+  it.scoped("is not read as if it were whole", () =>
+    Effect.gen(function*() {
+      const file = yield* temporaryFile
+      yield* using(file, add("/a", someBytes(4)))
+      raw(file, (database) => database.exec("UPDATE files SET sha256 = 'x'"))
+      const error = yield* Effect.flip(using(file, listed))
+      expect(error.message).toContain("holds a record that makes no sense")
+      expect(String(error.cause)).toContain("A row of the table files has a value")
+    }))
+})
+
 describe("ChunkStoreSqlite, a buffer of version 1", () => {
   it.scopedLive("is brought up to date with everything in it, by one of two that open it at once", () =>
     Effect.gen(function*() {
@@ -695,7 +707,13 @@ describe("ChunkStoreSqlite, a buffer of version 1", () => {
     Effect.gen(function*() {
       const file = yield* temporaryFile
       SqliteFiles.writeVersion1(file, someBytes(10))
-      raw(file, (database) => database.exec("UPDATE files SET revision = 1 WHERE id = 2"))
+      raw(file, (database) => {
+        database.exec("UPDATE files SET revision = 1 WHERE id = 2")
+        database.exec(
+          `INSERT INTO receipts (path, name, server_name, size, sha256, endpoint, upload_id, revision, resent, delivered_at)
+            SELECT path, 'newer', server_name, size, sha256, endpoint, upload_id, 2, resent, delivered_at FROM receipts`
+        )
+      })
       const store = yield* opened(file)
       expect(yield* store.revision1Names("http://server/upload")).toEqual(["old", "sent"])
     }))

@@ -345,6 +345,37 @@ describe("Uploader, names at revision-1 servers", () => {
       expect(World.inFile(old, "a (1).txt")).toEqual(bytesOf(9, 2))
     }))
 
+  it.scoped.each([429, 400])(
+    "sends a file that was refused with %i beside one that took its name meanwhile",
+    (status) =>
+      Effect.gen(function*() {
+        const old = World.legacyServer()
+        const { add, upload } = yield* client(old.transport, World.failing(World.refused(status), 0))
+        yield* add("x/a.txt", bytesOf(6))
+        yield* add("y/a.txt", bytesOf(7, 2))
+        yield* upload()
+        yield* upload()
+        expect(old.files.size).toBe(2)
+        expect(World.inFile(old, "a.txt")).toEqual(bytesOf(7, 2))
+        expect(World.inFile(old, "a (1).txt")).toEqual(bytesOf(6))
+      })
+  )
+
+  it.scoped("leaves names alone at our server, also such that it had when it was an old one", () =>
+    Effect.gen(function*() {
+      const old = World.legacyServer()
+      const store = yield* World.memoryStore
+      const first = yield* client(old.transport, {}, { store })
+      yield* first.add("a.txt", bytesOf(6))
+      yield* first.upload()
+      const { files, transport } = yield* World.server
+      const { add, upload } = yield* client(transport, {}, { store })
+      yield* add("b.txt", bytesOf(3))
+      yield* add("z/a.txt", bytesOf(9, 2))
+      yield* upload()
+      expect(yield* content(files, "a.txt")).toEqual(bytesOf(9, 2))
+    }))
+
   it.scoped("leaves names alone at our server", () =>
     Effect.gen(function*() {
       const { transport } = yield* World.server

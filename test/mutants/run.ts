@@ -280,8 +280,8 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "sends two files to an old server under one name",
     file: "src/client/internal/oldNames.ts",
-    find: "taken.has(FileName.base(free))",
-    replace: "number < 1",
+    find: "number = 1; has(free)",
+    replace: "number = 1; number < 1",
     tests: ["test/client/UploaderDirect.test.ts"]
   },
   {
@@ -294,22 +294,22 @@ const mutants: ReadonlyArray<Mutant> = [
   {
     bug: "takes what there is no room for",
     file: "src/server/internal/limits.ts",
-    find: "return fits() ? Effect.void : Effect.fail(noRoom())",
-    replace: "return Effect.void",
+    find: "(isRoom) => isRoom ? Effect.void : Effect.fail(noRoom())",
+    replace: "() => Effect.void",
     tests: ["test/server/Limits.test.ts"]
   },
   {
     bug: "believes for a moment that a disk is full which is not any more",
     file: "src/server/internal/limits.ts",
-    find: "if (now < seen.until && fits()) return Effect.void",
-    replace: "if (now < seen.until) return fits() ? Effect.void : Effect.fail(noRoom())",
+    find: "Effect.zipRight(forget, fits)",
+    replace: "fits",
     tests: ["test/server/Limits.test.ts"]
   },
   {
     bug: "leaves half of a body in the file of a simple server",
     file: "src/server/SimpleServer.ts",
-    find: "await target.truncate(size)",
-    replace: "void size",
+    find: "await Fs.truncate(outputFile, size)",
+    replace: "await Promise.resolve(size)",
     tests: ["test/promise/programs.test.ts"]
   }
 ]

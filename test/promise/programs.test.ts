@@ -259,7 +259,7 @@ await client.close()`,
       `${imports}
 const server = createSimpleServer("out.bin", 0)
 server.on("listening", () => console.log("port " + server.address().port))`,
-      // no file beyond some 1 MB: the unit of sh is 512 or 1024 bytes
+      // no file beyond 1000 KiB
       { cwd: at, under: ["bash", "-c", "ulimit -f 1000; exec \"$0\" \"$@\""] }
     )
     const url = `http://127.0.0.1:${await program.said(/port (\d+)/)}/upload`

@@ -67,7 +67,7 @@ const isFresh = (small: Small): boolean =>
   !isBuffered(small) || (Option.isNone(small.delivery) && Option.isNone(small.failure) && small.firstIndex === 0)
 
 export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scope) => {
-  const { endpoint, oldNames, pace, store, transport } = parts
+  const { endpoint, pace, store, transport } = parts
   let waiting: Array<Job> = []
   let waitingBytes = 0
   let workers = 0
@@ -114,7 +114,7 @@ export const make = (parts: Delivery.Parts, chunkSize: number, scope: Scope.Scop
       const to = yield* Effect.forEach(files, ({ file }) =>
         Effect.map(UploadId.make, (uploadId) => ({
           file: file.id,
-          to: { endpoint, name: oldNames.free(file.name), uploadId }
+          to: { endpoint, name: file.name, uploadId }
         })))
       const started = yield* store.startAll(to)
       const stored = files.filter(({ file, read }) => read === undefined && started.has(file.id))

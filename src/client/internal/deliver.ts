@@ -4,6 +4,7 @@
  * @internal
  */
 import * as Clock from "effect/Clock"
+import * as Data from "effect/Data"
 import * as Effect from "effect/Effect"
 import * as Either from "effect/Either"
 import * as Exit from "effect/Exit"
@@ -12,7 +13,7 @@ import * as Ranges from "../../protocol/Ranges.ts"
 import type { Receipt } from "../../protocol/Receipt.ts"
 import * as UploadId from "../../protocol/UploadId.ts"
 import type { UploadState } from "../../protocol/UploadState.ts"
-import type { BufferedFile, ReadOptions } from "../ChunkStore.ts"
+import type { BufferedFile, Delivery as Sent, ReadOptions } from "../ChunkStore.ts"
 import { isTransportError, Refused, type TransportError } from "../Transport.ts"
 import * as UploadEvent from "../UploadEvent.ts"
 import * as Revision1 from "./deliverRevision1.ts"
@@ -50,6 +51,9 @@ const pollDelay = "1 second"
 const interrupted = "the program ended before the answer came"
 
 const forgotten = new Refused({ status: 412, error: "Unknown upload", message: "The server forgot the upload" })
+
+/** An old server has another file under the name of this one, of which it has nothing. */
+class NameTaken extends Data.TaggedError("NameTaken") {}
 
 const whole = (file: BufferedFile): Ranges.Ranges => [[0, file.size]]
 
@@ -139,7 +143,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
   id: UploadId.UploadId,
   start: Known
 ) {
-  const { freeEarly, pace, store } = parts
+  const { freeEarly, oldNames, pace, store } = parts
   const { reset, wait } = patience(parts.retry, Delivery.pause(parts, file))
   let { known, missing, revision } = start
   // what is sent again, and what comes after, is checked by itself: the server may have to go through all bytes before it
@@ -306,6 +310,12 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       else closing = missing.length === 0
       continue
     }
+    // while this one waited, perhaps
+    if (
+      Option.isNone(revision) && pace.spoken() !== 2 && Option.exists(file.delivery, ({ name }) => oldNames.has(name))
+    ) {
+      return yield* new NameTaken()
+    }
     const again = unsure
     const { acknowledged, turn, ...round } = yield* (closing
       ? send([[file.size, file.size]], [], isAlone)
@@ -393,6 +403,9 @@ const discover = (
       : yield* Revision1.deliver(parts, file, { reason, sentNow: reason !== interrupted, accepted: false })
   })
 
+/** Whether the server may have something of the file under its name. */
+const mayBeThere = ({ revision, sending }: Sent): boolean => Option.isSome(revision) || Option.isSome(sending)
+
 /** The file, pointed at the endpoint: under the upload id it has, or a new one where that would lead nowhere. */
 const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
   Effect.gen(function*() {
@@ -413,8 +426,8 @@ const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =
       if (!anew) yield* Delivery.forsake(parts.transport, file)
       yield* store.startDelivery(id, {
         endpoint: parts.endpoint,
-        name: Option.match(here, {
-          onNone: () => file.firstIndex > 0 ? file.name : parts.oldNames.free(file.name),
+        name: Option.match(Option.filter(here, mayBeThere), {
+          onNone: () => file.firstIndex > 0 || parts.pace.spoken() === 2 ? file.name : parts.oldNames.free(file.name),
           onSome: ({ name }) => name
         }),
         uploadId: yield* UploadId.make
@@ -457,13 +470,20 @@ const once = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =>
     )
   })
 
+type Delivered = ReturnType<typeof once> extends Effect.Effect<infer A, infer E> ?
+  Effect.Effect<A, Exclude<E, NameTaken>>
+  : never
+
 /** Delivers a claimed file and returns the server's name for it. */
 export const deliver = (parts: Delivery.Parts, file: BufferedFile["id"]) => {
-  const from = (begun: number): ReturnType<typeof once> =>
-    Effect.catchIf(
-      once(parts, file, begun > 0),
-      (error) => statusIs(412)(error) && begun < mostAnew,
-      () => from(begun + 1)
+  const from = (begun: number): Delivered =>
+    once(parts, file, begun > 0).pipe(
+      Effect.catchTag("NameTaken", () => from(begun + 1)),
+      Effect.catchIf(
+        (error) => statusIs(412)(error) && begun < mostAnew,
+        // no server of revision 1 says that
+        () => Effect.zipRight(parts.pace.speaks(2), from(begun + 1))
+      )
     )
   return Delivery.settled(from(0))
 }

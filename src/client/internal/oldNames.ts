@@ -13,13 +13,15 @@ import type { ChunkStore } from "../ChunkStore.ts"
 export const make = (store: Context.Tag.Service<ChunkStore>, endpoint: string) =>
   Effect.map(store.revision1Names(endpoint), (names) => {
     const taken = new Set(names.map(FileName.base))
+    const has = (name: string): boolean => taken.has(FileName.base(name))
     return {
+      has,
       /** The server has shown that it speaks revision 1, and has a file of this name. */
       take: (name: string): void => void taken.add(FileName.base(name)),
       /** The name, or the next one that is free there. */
       free: (name: string): string => {
         let free = name
-        for (let number = 1; taken.has(FileName.base(free)); number++) free = FileName.numbered(name, number)
+        for (let number = 1; has(free); number++) free = FileName.numbered(name, number)
         return free
       }
     }

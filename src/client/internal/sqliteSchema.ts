@@ -88,8 +88,8 @@ const firstTables = [
  * What makes version 1, 2 and so on of the version before. Version 2: `files.external` marks files that are sent from where
  * they lie, which `version` did before it was known of other files too. `files.freed`: pieces that its server has were
  * removed. Receipts know their `source` from version 2 on. Version 3: `pieces.encoding` is 1 for pieces in files of their own
- * (`pieceFiles.ts`). Version 4: `revision1_names` are those under which servers of revision 1 have got something, whatever
- * became of the file here.
+ * (`pieceFiles.ts`). Version 4: `revision1_names` are those under which servers of revision 1 have acknowledged something,
+ * whatever became of the file here.
  */
 const upgrades = [
   firstTables,

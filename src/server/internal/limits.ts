@@ -23,8 +23,8 @@ const gather = { least: 64 * 1024, most: 1024 * 1024 }
 /** Files and bytes of one batch, and the part of the memory for bodies that it may take. */
 const batch = { files: 256, bytes: 8 * 1024 * 1024, part: 4 }
 
-/** Milliseconds in which room that was found on the disk is believed to be there still. That there is none is never believed. */
-const freeFor = 100
+/** How long room that was found on the disk is believed to be there still. That there is none is never believed. */
+const freeFor = "100 millis"
 
 /** Seconds after which a key with too many open uploads may come again. */
 const openRetry = 60
@@ -51,23 +51,23 @@ export const make = Effect.fnUntraced(function*(
   const share = () =>
     Math.min(gather.most, Math.max(gather.least, Math.floor(options.bodyMemory / Math.max(1, bodies))))
 
-  let seen = { free: Option.none<number>(), until: 0 }
+  const [found, forget] = yield* Effect.cachedInvalidateWithTTL(store.free, freeFor)
+  // that a disk did not answer once is not believed
+  const free = Effect.tapError(found, () => forget)
   /** Between looking at a key's bytes and counting more nobody else may do so. */
   const one = yield* Effect.makeSemaphore(1)
   const opens = yield* Effect.makeSemaphore(1)
   /** Bytes that a key's bodies in flight may still add. */
   const adding = new Map<string, number>()
 
-  const hasRoom = (bytes: number): Effect.Effect<void, StoreError> =>
-    Effect.clockWith((clock) => {
-      const now = clock.unsafeCurrentTimeMillis()
-      const fits = () => !Option.exists(seen.free, (free) => free - bytes < minFreeSpace)
-      if (now < seen.until && fits()) return Effect.void
-      return Effect.flatMap(store.free, (free) => {
-        seen = { free, until: now + freeFor }
-        return fits() ? Effect.void : Effect.fail(noRoom())
-      })
-    })
+  const hasRoom = (bytes: number): Effect.Effect<void, StoreError> => {
+    const fits = Effect.map(free, (free) => !Option.exists(free, (free) => free - bytes < minFreeSpace))
+    return Effect.flatMap(fits, (isRoom) =>
+      isRoom ? Effect.void : Effect.flatMap(
+        Effect.zipRight(forget, fits),
+        (isRoom) => isRoom ? Effect.void : Effect.fail(noRoom())
+      ))
+  }
 
   const left = (principal: string): Effect.Effect<number, LedgerError> =>
     maxKeyBytes === undefined
@@ -113,7 +113,7 @@ export const make = Effect.fnUntraced(function*(
     told: {
       maxSize: maxFileSize,
       maxAppendSize: maxChunkSize,
-      ...(minPiece > 1 ? { minAppendSize: minPiece } : {}),
+      ...(minPiece > 1 ? { minAppendSize: Math.min(minPiece, maxChunkSize) } : {}),
       maxAge: Duration.toMillis(options.unfinishedLifetime) / 1000
     } satisfies UploadLimit,
 
