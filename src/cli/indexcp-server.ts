@@ -33,7 +33,7 @@ import * as Words from "./words.ts"
 const keyOf = ({ apiKey, outputDir, simple }: ServerSettings) =>
   Effect.gen(function*() {
     const given = apiKey === undefined
-      ? Option.map(yield* Settings.variable("INDEXEDCP_API_KEY"), Redacted.make<string>)
+      ? Option.map(yield* Settings.variable("INDEXEDCP_API_KEY"), (key) => Redacted.make(key.trim()))
       : Option.some(apiKey)
     if (simple || Option.isSome(given)) return { key: Option.getOrUndefined(given), isNew: false }
     const named = yield* withKeys(outputDir, [], Effect.flatMap(ApiKeys, ({ list }) => list))

@@ -149,9 +149,10 @@ export const secret = (placeholder: string): Kind<Redacted.Redacted> =>
   kind(
     placeholder,
     (text, where) =>
-      text === ""
+      text.trim() === ""
         ? Either.left(`${where} is empty; give it a value or leave it out`)
-        : Either.right(Redacted.make(text)),
+        // a header has none around its value
+        : Either.right(Redacted.make(text.trim())),
     { form: "secret" }
   )
 

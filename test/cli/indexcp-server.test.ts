@@ -82,7 +82,11 @@ describe.skipIf(isWindows)("the key", () => {
     [
       [["--api-key", "one"], { INDEXCP_API_KEY: "two" }, "one"],
       [[], { INDEXCP_API_KEY: "one", INDEXEDCP_API_KEY: "two" }, "one"],
-      [[], { INDEXCP_API_KEY: "", INDEXEDCP_API_KEY: "two" }, "two"]
+      [[], { INDEXCP_API_KEY: "", INDEXEDCP_API_KEY: "two" }, "two"],
+      // a line end from a file
+      [[], { INDEXCP_API_KEY: " one\r\n" }, "one"],
+      [[], { INDEXEDCP_API_KEY: "two\n" }, "two"],
+      [["--api-key", " three "], {}, "three"]
     ] as const
   )("given as %j or %j is %s, and is not printed", ([words, variables, key]) =>
     Effect.gen(function*() {

@@ -1,9 +1,11 @@
 /** `indexcp` as a process: its exit codes, its streams, its end in the middle of the work. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import * as Path from "node:path"
 import {
+  bundle,
   bytesOf,
   contentOf,
   folderWith,
@@ -92,6 +94,18 @@ describe("exit codes", () => {
       assert.deepStrictEqual({ code, stdout }, { code: 1, stdout: "" })
       assert.match(stderr, /^The buffer [^\n]+\n$/)
     }))
+
+  it.runIf(process.platform === "linux")("1: where the buffer lies, no folder can be made", () => {
+    const program = Path.join(bundle, "dist/bin/indexcp.js")
+    const { status, stderr } = spawnSync(process.execPath, [program, "list"], {
+      env: { PATH: process.env["PATH"], HOME: "/proc/nobody" },
+      encoding: "utf8",
+      timeout: 20_000,
+      killSignal: "SIGKILL"
+    })
+    assert.match(stderr, /^The buffer \/proc\/nobody\/\S+ cannot be created: ENOENT[^\n]*\n$/)
+    assert.strictEqual(status, 1)
+  })
 
   it.scopedLive("1: what nobody foresaw is one line too", () =>
     Effect.gen(function*() {

@@ -35,13 +35,29 @@ const attempt = <A>(file: string, what: string, run: () => A) =>
   })
 
 /**
+ * Makes a folder and those above it. (A recursive `mkdir` of Node 20 never returns where the file system makes no folders, as
+ * below `/proc`.)
+ */
+const makeFolders = (folder: string): void => {
+  try {
+    Fs.mkdirSync(folder, { mode: 0o700 })
+  } catch (cause) {
+    const above = Path.dirname(folder)
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT" && above !== folder && !Fs.existsSync(above)) {
+      makeFolders(above)
+      makeFolders(folder)
+    } else if (!Fs.existsSync(Path.join(folder, "."))) throw cause
+  }
+}
+
+/**
  * Makes the folder (0700) and an empty file (0600) where there are none. SQLite gives the files beside it the same mode.
  * `ownFolder` is the folder that is ours whoever made it: it is closed to others too.
  */
 export const prepare = (file: string, ownFolder: string): Effect.Effect<void, ChunkStoreError> =>
   attempt(file, "created", () => {
     const folder = Path.dirname(Path.resolve(file))
-    Fs.mkdirSync(folder, { recursive: true, mode: 0o700 })
+    makeFolders(folder)
     if (folder === Path.resolve(ownFolder)) Fs.chmodSync(folder, 0o700)
     if (!Fs.existsSync(file)) Fs.closeSync(Fs.openSync(file, "a", 0o600))
   })
