@@ -55,6 +55,10 @@ const send = (uploader: Uploader.Uploader["Type"], source: Source.Source) =>
     Effect.map((events) => events.at(-1) as Extract<UploadEvent, { readonly _tag: "Finished" }>)
   )
 
+/** An upload that ends early, when so many bytes are acknowledged. */
+const upTo = <E>(bytes: number, events: Stream.Stream<UploadEvent, E>) =>
+  Stream.runDrain(Stream.takeUntil(events, (event) => event._tag === "Progress" && event.acknowledged >= bytes))
+
 /** Chunks that are worth one hash for them and the whole file. */
 const long = { chunkSize: 2 * 1024 * 1024, largestBody: 2 * 1024 * 1024 }
 
@@ -129,10 +133,7 @@ describe("Uploader, direct", () => {
       const { files, transport } = yield* World.server
       const { sends, store, uploader } = yield* client(transport)
       const { source } = changeable(bytesOf(10))
-      yield* uploader.bufferAndUpload(source, { endpoint }).pipe(
-        Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 8),
-        Stream.runDrain
-      )
+      yield* upTo(8, uploader.bufferAndUpload(source, { endpoint }))
       const before = sends().length
       expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
       expect(new Set(sends().map(({ id }) => id)).size).toBe(1)
@@ -221,10 +222,7 @@ describe("Uploader, direct, with a real file", () => {
       const { files, transport } = yield* World.server
       const { sends, uploader } = yield* client(transport)
       const { source, state } = changeable(bytesOf(10))
-      yield* uploader.bufferAndUpload(source, { endpoint }).pipe(
-        Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 4),
-        Stream.runDrain
-      )
+      yield* upTo(4, uploader.bufferAndUpload(source, { endpoint }))
       // other bytes under the same version
       state.bytes = bytesOf(10, 5)
       expect(yield* send(uploader, source)).toMatchObject({ state: "failed" })
@@ -311,10 +309,7 @@ describe("Uploader, names at revision-1 servers", () => {
       const store = yield* World.memoryStore
       const first = yield* client(old.transport, {}, { store })
       const { source } = changeable(bytesOf(10))
-      yield* first.uploader.bufferAndUpload(source, { endpoint }).pipe(
-        Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 4),
-        Stream.runDrain
-      )
+      yield* upTo(4, first.uploader.bufferAndUpload(source, { endpoint }))
       const second = yield* client(old.transport, {}, { store })
       yield* second.add("y/big.bin", bytesOf(7, 2))
       yield* second.upload()
@@ -329,17 +324,12 @@ describe("Uploader, names at revision-1 servers", () => {
       const store = yield* World.memoryStore
       const { add, uploader } = yield* client(old.transport, {}, { store })
       const { change, source } = changeable(bytesOf(10))
-      const halfSent = <E>(events: Stream.Stream<UploadEvent, E>) =>
-        events.pipe(
-          Stream.takeUntil((event) => event._tag === "Progress" && event.acknowledged >= 4),
-          Stream.runDrain
-        )
-      yield* halfSent(uploader.bufferAndUpload(source, { endpoint }))
+      yield* upTo(4, uploader.bufferAndUpload(source, { endpoint }))
       change(bytesOf(9, 2))
       expect(yield* send(uploader, source)).toMatchObject({ state: "delivered" })
       expect(World.inFile(old, "big (1).bin")).toEqual(bytesOf(9, 2))
       yield* add("a.txt", bytesOf(10))
-      yield* halfSent(uploader.upload({ endpoint }))
+      yield* upTo(4, uploader.upload({ endpoint }))
       yield* add("a.txt", bytesOf(9, 2))
       yield* uploader.uploadAll({ endpoint })
       expect(World.inFile(old, "a (1).txt")).toEqual(bytesOf(9, 2))

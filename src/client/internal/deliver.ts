@@ -311,9 +311,7 @@ const deliver2 = Effect.fn("Uploader.deliver")(function*(
       continue
     }
     // while this one waited, perhaps
-    if (
-      Option.isNone(revision) && pace.spoken() !== 2 && Option.exists(file.delivery, ({ name }) => oldNames.has(name))
-    ) {
+    if (Option.isNone(revision) && Option.exists(file.delivery, ({ name }) => oldNames.has(name))) {
       return yield* new NameTaken()
     }
     const again = unsure
@@ -427,7 +425,7 @@ const prepare = (parts: Delivery.Parts, id: BufferedFile["id"], anew: boolean) =
       yield* store.startDelivery(id, {
         endpoint: parts.endpoint,
         name: Option.match(Option.filter(here, mayBeThere), {
-          onNone: () => file.firstIndex > 0 || parts.pace.spoken() === 2 ? file.name : parts.oldNames.free(file.name),
+          onNone: () => file.firstIndex > 0 ? file.name : parts.oldNames.free(file.name),
           onSome: ({ name }) => name
         }),
         uploadId: yield* UploadId.make

@@ -8,13 +8,18 @@ import type * as Context from "effect/Context"
 import * as Effect from "effect/Effect"
 import * as FileName from "../../protocol/FileName.ts"
 import type { ChunkStore } from "../ChunkStore.ts"
+import type { Pace } from "./pace.ts"
 
-/** What was sent to an endpoint from a buffer before, and what is sent while this lasts. */
-export const make = (store: Context.Tag.Service<ChunkStore>, endpoint: string) =>
+/**
+ * What was sent to an endpoint from a buffer before, and what is sent while this lasts. Once the server has shown that it
+ * speaks revision 2, nothing is in the way of any name.
+ */
+export const make = (store: Context.Tag.Service<ChunkStore>, endpoint: string, { spoken }: Pick<Pace, "spoken">) =>
   Effect.map(store.revision1Names(endpoint), (names) => {
     const taken = new Set(names.map(FileName.base))
-    const has = (name: string): boolean => taken.has(FileName.base(name))
+    const has = (name: string): boolean => spoken() !== 2 && taken.has(FileName.base(name))
     return {
+      /** Whether the server has a file that this one would be appended to. */
       has,
       /** The server has shown that it speaks revision 1, and has a file of this name. */
       take: (name: string): void => void taken.add(FileName.base(name)),

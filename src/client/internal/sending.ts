@@ -76,6 +76,7 @@ const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: E
         const before = made.get(endpoint)
         if (before !== undefined) return before
         const { chunkSize, freeEarly, largestBody, parallel, retry } = options
+        const pace = yield* Pace.make({ body: chunkSize, largestBody, parallel })
         const parts: Delivery.Parts = {
           store,
           transport,
@@ -83,9 +84,9 @@ const makeParts = ({ options, store, transport }: Sending, asked: Asked, emit: E
           retry,
           endpoint,
           freeEarly,
-          pace: yield* Pace.make({ body: chunkSize, largestBody, parallel }),
+          pace,
           bodies: Bodies.make(largestBody),
-          oldNames: yield* OldNames.make(store, endpoint),
+          oldNames: yield* OldNames.make(store, endpoint, pace),
           resendUnconfirmed: asked.resendUnconfirmed ?? false
         }
         const route: Route = {
